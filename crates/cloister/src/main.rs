@@ -1,0 +1,3 @@
+//! The `cloister` command.
+#![forbid(unsafe_code)]
+fn main() {}

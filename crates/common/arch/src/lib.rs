@@ -1,0 +1,1 @@
+//! Architecture vocabulary that both doors speak: plain data, no behaviour.

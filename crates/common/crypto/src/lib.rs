@@ -1,0 +1,1 @@
+//! Cryptographic primitives by their standard names, over RustCrypto.

@@ -1,0 +1,1 @@
+//! Every byte layout that crosses between parties, one module per format.

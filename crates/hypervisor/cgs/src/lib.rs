@@ -1,0 +1,1 @@
+//! Confidential guest support: the framework and one module per mechanism.

@@ -1,0 +1,1 @@
+//! Device models: SCLP, channel subsystem, virtio.

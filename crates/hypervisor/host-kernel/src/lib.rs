@@ -1,0 +1,1 @@
+//! KVM's role over the lower door.

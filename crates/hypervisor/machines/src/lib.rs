@@ -1,0 +1,1 @@
+//! Machines: s390-ccw-virtio.

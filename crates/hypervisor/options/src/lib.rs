@@ -1,0 +1,1 @@
+//! QEMU's command-line grammar; parser and help from one description.

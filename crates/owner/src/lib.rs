@@ -1,0 +1,1 @@
+//! The guest owner's tools as a library.

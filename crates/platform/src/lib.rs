@@ -1,0 +1,1 @@
+//! The upper door: KVM's semantics as plain messages.

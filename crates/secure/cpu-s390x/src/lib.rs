@@ -1,0 +1,1 @@
+//! A z/Architecture core.

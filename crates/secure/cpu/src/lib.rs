@@ -1,0 +1,1 @@
+//! What all CPU cores share: software TLB, code cache, clock, rendezvous between CPUs.

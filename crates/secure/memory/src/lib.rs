@@ -1,0 +1,1 @@
+//! Guest pages: representations, conversion, views, per-page records.

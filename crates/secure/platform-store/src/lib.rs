@@ -1,0 +1,1 @@
+//! The platform folder: a modelled machine's identity, switches and lock.

@@ -1,0 +1,1 @@
+//! The modelled IBM Z machine behind the lower door: cores, memory and Ultravisor together.

@@ -1,0 +1,1 @@
+//! The rules of the two worlds, checked over cargo metadata.

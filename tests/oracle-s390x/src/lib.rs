@@ -1,0 +1,1 @@
+//! The z/Architecture core against packaged QEMU.
