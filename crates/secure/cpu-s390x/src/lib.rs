@@ -1,1 +1,12 @@
-//! A z/Architecture core.
+//! A z/Architecture core: decodes once into blocks, executes by a tight loop, takes interruptions precisely.
+//!
+//! The core owns what hardware owns: translation, storage keys, timers, SIGP, interruption queues and the
+//! lowcore. It knows nothing of devices, SCLP or the machine: those instructions leave as
+//! [`cloister_arch::s390x::Exit`].
+#![forbid(unsafe_code)]
+
+mod control;
+mod cpu;
+mod decode;
+mod insn;
+mod op;
