@@ -1,1 +1,46 @@
-//! Cryptographic primitives by their standard names, over RustCrypto.
+//! Cryptographic primitives by their standard names, over the RustCrypto crates.
+//!
+//! Every mechanism (Ultravisor, secure processor, owner tools) takes its ciphers, digests, key
+//! agreement and random numbers from here, so that the choice of library stands in one place, keys
+//! are zeroized, and all randomness passes through [`Entropy`], which can be seeded.
+//!
+//! This crate knows no byte layout of any format and no protocol: which bytes are the associated
+//! data of a header, or how a slot is laid out, is the concern of its callers.
+#![forbid(unsafe_code)]
+
+mod aes_block;
+mod entropy;
+mod gcm;
+mod hash;
+mod p521;
+mod secret;
+mod xts;
+
+pub use aes_block::Aes128Block;
+pub use entropy::{Entropy, SeededEntropy, SystemEntropy};
+pub use gcm::{Aes256Gcm, GCM_IV_SIZE, GCM_TAG_SIZE};
+pub use hash::{
+    Sha256, Sha384, Sha512, hkdf_sha512, hmac_sha256, hmac_sha512, sha256, sha384, sha512, x963_kdf_sha256,
+};
+pub use p521::{P521Public, P521Secret};
+pub use secret::{Secret, ct_eq};
+pub use xts::{Aes256Xts, XTS_UNIT_SIZE};
+
+/// What can go wrong in this crate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// An authentication tag did not fit its data.
+    #[error(
+        "authentication failed: the data, its associated data, its tag or the key is not what was sealed"
+    )]
+    Authentication,
+    /// The data is longer than the mode allows.
+    #[error("data of {0} bytes is too long for this mode")]
+    TooLong(usize),
+    /// A public key is not a point of its curve.
+    #[error("not a valid P-521 public key: the coordinates are no point of the curve")]
+    InvalidPublicKey,
+    /// A private scalar is zero or not below the order of the curve.
+    #[error("not a valid P-521 private key: the scalar must be in 1..order")]
+    InvalidSecretKey,
+}
