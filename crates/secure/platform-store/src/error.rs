@@ -1,0 +1,115 @@
+//! The one error type of this crate.
+
+use std::path::PathBuf;
+
+/// Why a platform folder could not be found, read, made or taken into use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlatformError {
+    /// The folder that the user named does not exist or is not a platform.
+    #[error(
+        "no platform in {} (named by {named_by}): {reason}; create one with \
+         `cloister pv host-key create -o {}` or name another folder",
+        .folder.display(), .folder.display()
+    )]
+    NotFound {
+        /// The folder.
+        folder: PathBuf,
+        /// Who named it: the option or the environment variable.
+        named_by: &'static str,
+        /// What is missing.
+        reason: &'static str,
+    },
+    /// Another process holds the platform's lock.
+    #[error(
+        "platform {} is in use by {holder}; end that machine first or use another platform \
+         folder (-platform DIR)",
+        .folder.display()
+    )]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+        /// The process that holds the lock, in words.
+        holder: String,
+    },
+    /// `platform.toml` cannot be understood.
+    #[error("{} cannot be used: {reason}", .file.display())]
+    Config {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, with the key and the line.
+        reason: String,
+    },
+    /// `platform.toml` is of another kind or of a later version.
+    #[error("{} says kind \"{kind}\", version {version}; this program reads kind \"cloister-platform\", version 1", .file.display())]
+    Version {
+        /// The file.
+        file: PathBuf,
+        /// The kind it states.
+        kind: String,
+        /// The version it states.
+        version: u32,
+    },
+    /// Creating would have overwritten something.
+    #[error("{} exists already and is never overwritten; choose another folder, or move the old identity away", .file.display())]
+    Exists {
+        /// The file in the way.
+        file: PathBuf,
+    },
+    /// A key or certificate in the folder is damaged.
+    #[error("{} is damaged: {reason}; restore it from a copy or create a new platform in another folder", .file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A private key can be read by others.
+    #[error("{} holds a private key but has mode {mode:04o}; others could read it: run `chmod 600 {}`", .file.display(), .file.display())]
+    KeyExposed {
+        /// The file.
+        file: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// An operation on a file failed.
+    #[error("cannot {action} {}: {source}{}", .file.display(), hint(.source))]
+    Io {
+        /// The verb.
+        action: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The options contradict what an identity can be.
+    #[error("cannot create an identity: {0}")]
+    Options(&'static str),
+    /// A certificate could not be built.
+    #[error("cannot build the {what}: {reason}")]
+    Certificate {
+        /// Which object.
+        what: &'static str,
+        /// The encoder's reason.
+        reason: String,
+    },
+}
+
+impl PlatformError {
+    pub(crate) fn io(
+        action: &'static str,
+        file: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> PlatformError {
+        let file = file.into();
+        move |source| PlatformError::Io { action, file, source }
+    }
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => " (nothing half-written remains; make room and try again)",
+        std::io::ErrorKind::PermissionDenied => " (check the owner and mode of the folder)",
+        _ => "",
+    }
+}

@@ -1,0 +1,87 @@
+//! A platform in use.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use cloister_crypto::Entropy;
+
+use crate::config::{PlatformConfig, Target};
+use crate::s390x::{CreateOptions, S390xMaterial};
+use crate::{PlatformError, files};
+
+/// A modelled machine that this process uses. The lock is held as long as this value lives; the
+/// system drops it when the process ends, however it ends.
+#[derive(Debug)]
+pub struct Platform {
+    folder: Option<PathBuf>,
+    config: PlatformConfig,
+    s390x: S390xMaterial,
+    _lock: Option<File>,
+}
+
+impl Platform {
+    /// Takes the platform in `folder` into use. A second user gets [`PlatformError::InUse`].
+    pub fn open(folder: &Path) -> Result<Self, PlatformError> {
+        let config_file = folder.join(files::CONFIG);
+        let config = PlatformConfig::parse(&files::read(&config_file)?, &config_file)?;
+        let lock = lock(folder)?;
+        let s390x = S390xMaterial::read(folder)?;
+        Ok(Self { folder: Some(folder.into()), config, s390x, _lock: Some(lock) })
+    }
+
+    /// A new machine that lives in memory and is gone with this value: for a demonstration where
+    /// no platform folder exists.
+    pub fn ephemeral_s390x(
+        options: &CreateOptions,
+        entropy: &mut dyn Entropy,
+        now: SystemTime,
+    ) -> Result<Self, PlatformError> {
+        let s390x = S390xMaterial::generate(options, entropy, now)?;
+        Ok(Self { folder: None, config: PlatformConfig::new(Target::S390x), s390x, _lock: None })
+    }
+
+    /// The folder, or `None` for an ephemeral machine.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// The switches.
+    pub fn config(&self) -> &PlatformConfig {
+        &self.config
+    }
+
+    /// The identity of a Z machine.
+    pub fn s390x(&self) -> &S390xMaterial {
+        &self.s390x
+    }
+}
+
+fn lock(folder: &Path) -> Result<File, PlatformError> {
+    let path = folder.join("lock");
+    let fail = || PlatformError::io("lock", &path);
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail())?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            // The holder may not have written its number yet; the lock itself is what counts.
+            let _ = file.take(32).read_to_string(&mut text);
+            let holder = match text.trim().parse::<u32>() {
+                Ok(pid) => format!("process {pid}"),
+                Err(_) => "another process".to_owned(),
+            };
+            return Err(PlatformError::InUse { folder: folder.into(), holder });
+        }
+        Err(TryLockError::Error(error)) => return Err(fail()(error)),
+    }
+    let mut write = || -> std::io::Result<()> {
+        file.set_len(0)?;
+        file.seek(SeekFrom::Start(0))?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write().map_err(fail())?;
+    Ok(file)
+}
