@@ -1,0 +1,163 @@
+//! Host-key documents: X.509 certificates whose public key is the P-521 key of a machine.
+//!
+//! [`Document`] reads one, [`verify`] decides whether a vendor vouches for it: the checks are those
+//! that IBM describes in "Introducing IBM Secure Execution for Linux", chapter "Verifying the host
+//! key document".
+//!
+//! Nothing here goes to the network: revocation lists are files that the caller has fetched.
+
+mod chain;
+mod subject;
+mod x509;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use cloister_crypto::{P521Public, sha256};
+
+use crate::files;
+use crate::{HostKeyError, OwnerError};
+use x509::Cert;
+
+/// A host-key document: read, not verified.
+#[derive(Clone, Debug)]
+pub struct Document {
+    certificate: Cert,
+    key: P521Public,
+}
+
+/// What vouches for host-key documents.
+#[derive(Clone, Debug)]
+pub struct VerifyOptions {
+    /// `-C`, `--cert`: the certificate that signs host-key documents, and any intermediate ones.
+    pub certificates: Vec<PathBuf>,
+    /// `--crl`: revocation lists. One of the signing key and one of every authority above it.
+    pub crls: Vec<PathBuf>,
+    /// `--root-ca`: the only root to trust. Without it, the roots that the system trusts.
+    pub root_ca: Option<PathBuf>,
+    /// The moment at which everything must be valid.
+    pub time: SystemTime,
+}
+
+/// Something that the user must be told although the work goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// A certificate of a modelled machine is used.
+    Model {
+        /// Where it comes from.
+        file: String,
+        /// Its subject.
+        subject: String,
+    },
+    /// The documents were not verified because the user said so.
+    NotVerified {
+        /// The host-key document.
+        file: String,
+    },
+    /// `--enable-dump` without a customer communication key of the user's own.
+    Other(String),
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::Model { file, subject } => write!(
+                f,
+                "{file} belongs to a MODEL machine, not to IBM ({subject}): whoever has that machine's \
+                 folder can read the guest"
+            ),
+            Warning::NotVerified { file } => write!(
+                f,
+                "{file} is not verified (--no-verify): if it is forged, whoever forged it can read the guest"
+            ),
+            Warning::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Document {
+    /// Reads a document from a PEM or DER file.
+    pub fn load(file: &Path) -> Result<Self, OwnerError> {
+        Self::parse(&file.display().to_string(), &files::read_small(file)?)
+    }
+
+    /// Reads a document from memory; `name` is only for the messages.
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, OwnerError> {
+        let mut certificates = x509::certificates(name, bytes)?;
+        if certificates.len() != 1 {
+            return Err(
+                HostKeyError::NotOneCertificate { file: name.into(), count: certificates.len() }.into()
+            );
+        }
+        let certificate = certificates.remove(0);
+        let key = certificate.p521_key()?;
+        Ok(Self { certificate, key })
+    }
+
+    /// Where it came from.
+    pub fn name(&self) -> &str {
+        &self.certificate.file
+    }
+
+    /// The machine's public key.
+    pub fn key(&self) -> &P521Public {
+        &self.key
+    }
+
+    /// The hash that identifies the key in images: SHA-256(X ‖ Y), each padded to 80 bytes.
+    pub fn phkh(&self) -> [u8; 32] {
+        sha256(&self.key.to_padded_xy())
+    }
+
+    /// The subject (RFC 4514).
+    pub fn subject(&self) -> String {
+        self.certificate.subject().to_string()
+    }
+
+    /// The warning that goes with a document of a modelled machine.
+    pub fn model_warning(&self) -> Option<Warning> {
+        self.certificate.model_warning()
+    }
+}
+
+/// Verifies host-key documents offline. What is returned are warnings; everything that is wrong
+/// is an error.
+pub fn verify(documents: &[Document], options: &VerifyOptions) -> Result<Vec<Warning>, OwnerError> {
+    let mut certificates = Vec::new();
+    for file in &options.certificates {
+        certificates.extend(x509::certificates(&file.display().to_string(), &files::read_small(file)?)?);
+    }
+    let mut crls = Vec::new();
+    for file in &options.crls {
+        crls.extend(x509::crls(&file.display().to_string(), &files::read_small(file)?)?);
+    }
+    let roots = match &options.root_ca {
+        Some(file) => x509::certificates(&file.display().to_string(), &files::read_small(file)?)?,
+        None => system_roots(SYSTEM_STORES.map(Path::new).into_iter())?,
+    };
+    let used_system = options.root_ca.is_none();
+    let chain = chain::Evidence { certificates, crls, roots, used_system, time: options.time };
+    chain.verify(documents)
+}
+
+fn system_roots<'a>(stores: impl Iterator<Item = &'a Path>) -> Result<Vec<Cert>, OwnerError> {
+    for store in stores {
+        if let Ok(bytes) = std::fs::read(store) {
+            return Ok(x509::certificates_lenient(&store.display().to_string(), &bytes));
+        }
+    }
+    Err(HostKeyError::NoSystemStore.into())
+}
+
+/// Bundles of the common distributions.
+const SYSTEM_STORES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// Entry for fuzzing: no input makes the readers of certificates and lists panic.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let _ = Document::parse("input", bytes);
+    let _ = x509::crls("input", bytes);
+}
