@@ -198,15 +198,7 @@ impl Ram {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("cmpxchg16b") {
             // SAFETY: the processor has the instruction; in range and aligned as checked by `aligned`.
-            let found = unsafe {
-                std::arch::x86_64::cmpxchg16b(
-                    at.cast(),
-                    old.to_be(),
-                    new.to_be(),
-                    Ordering::SeqCst,
-                    Ordering::SeqCst,
-                )
-            };
+            let found = unsafe { exchange_wide(at.cast(), old.to_be(), new.to_be()) };
             let found = u128::from_be(found);
             return if found == old { Ok(found) } else { Err(found) };
         }
@@ -328,6 +320,34 @@ impl Ram {
         }
         self.at(offset, len)
     }
+}
+
+/// Compares and exchanges 16 bytes; yields what was found.
+///
+/// # Safety
+///
+/// `at` is valid for reads and writes of 16 bytes, aligned to 16, and shared only atomically; the processor
+/// has the instruction.
+#[cfg(target_arch = "x86_64")]
+unsafe fn exchange_wide(at: *mut u128, old: u128, new: u128) -> u128 {
+    let (low, high): (u64, u64);
+    // The compiler's own intrinsic turned into a call of a library that is not linked; and it keeps `rbx`
+    // for itself, hence the exchange.
+    // SAFETY: the caller's promise is what the instruction needs; `rbx` is restored, the stack untouched.
+    unsafe {
+        std::arch::asm!(
+            "xchg rsi, rbx",
+            "lock cmpxchg16b [rdi]",
+            "mov rbx, rsi",
+            in("rdi") at,
+            inout("rsi") new as u64 => _,
+            in("rcx") (new >> 64) as u64,
+            inout("rax") old as u64 => low,
+            inout("rdx") (old >> 64) as u64 => high,
+            options(nostack),
+        );
+    }
+    u128::from(high) << 64 | u128::from(low)
 }
 
 #[cold]
