@@ -1,1 +1,42 @@
-//! QEMU's command-line grammar; parser and help from one description.
+//! QEMU's command-line grammar: one description of every option, object, device, machine and CPU model serves the
+//! parser and the help texts, and the result is a typed [`CommandLine`] that needs no further checks of form.
+//!
+//! This crate reads text and nothing else: it opens no file, creates no device and knows no mechanism of
+//! confidential guests. What an object or a device *does* belongs to the crates that make them.
+#![forbid(unsafe_code)]
+
+mod catalogue;
+mod command_line;
+mod devno;
+mod error;
+mod flat;
+mod help;
+mod invocation;
+mod keyval;
+mod parser;
+mod schema;
+mod smp;
+mod table;
+mod tables;
+mod value;
+mod version;
+
+pub use catalogue::{
+    Catalogue, CpuModel, DeviceType, MachineCapabilities, MachineType, ObjectRole, ObjectType,
+};
+pub use command_line::{
+    AccelSpec, Boot, CharBackend, Chardev, CommandLine, ConfidentialGuestRef, CpuSpec, DeviceSpec, Display,
+    Drive, DriveFormat, DriveInterface, DriveMedia, Icount, IcountShift, LogOptions, MachineOptions,
+    MemoryOptions, Monitor, MonitorMode, ObjectSpec, Rtc, RtcBase, RtcClock, Smp,
+};
+pub use devno::DeviceNumber;
+pub use error::{Location, OptionError, Problem, Warning};
+pub use flat::{FlatOptions, parse_flat, print_flat};
+pub use invocation::{Command, Invocation, Target, classify};
+pub use keyval::{Keyval, parse_keyval, print_keyval};
+pub use parser::{Outcome, parse};
+pub use schema::{Key, Kind, OnOffAuto, Properties, PropertyValue};
+pub use table::{Argument, OptionSpec, Section, options};
+pub use tables::cpus::feature_names as s390x_feature_names;
+pub use value::{SizeError, parse_bool, parse_identifier, parse_number, parse_size};
+pub use version::{EMULATED_QEMU_VERSION, version_text};

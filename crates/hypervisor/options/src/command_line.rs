@@ -1,0 +1,416 @@
+//! The parsed command line: plain data, every form checked, every reference among options resolved.
+//!
+//! Files were not opened and devices not made; what only a machine or a platform can refuse is still to come.
+
+use std::path::PathBuf;
+
+use crate::error::{Location, Warning};
+use crate::invocation::Target;
+use crate::schema::Properties;
+
+/// A virtual machine as the user wants it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommandLine {
+    /// The program's name for messages.
+    pub program: String,
+    /// The architecture.
+    pub target: Target,
+    /// `-machine`.
+    pub machine: MachineOptions,
+    /// `-accel` and `-machine accel=`, in order of preference; empty means the default.
+    pub accel: Vec<AccelSpec>,
+    /// `-cpu`; without it the machine's default holds.
+    pub cpu: Option<CpuSpec>,
+    /// `-m` and `-mem-path`.
+    pub memory: MemoryOptions,
+    /// `-smp`.
+    pub smp: Smp,
+    /// `-kernel`.
+    pub kernel: Option<PathBuf>,
+    /// `-initrd`.
+    pub initrd: Option<PathBuf>,
+    /// `-append`.
+    pub append: Option<String>,
+    /// `-bios`.
+    pub bios: Option<PathBuf>,
+    /// `-L`, in order.
+    pub firmware_folders: Vec<PathBuf>,
+    /// `-object`, in order.
+    pub objects: Vec<ObjectSpec>,
+    /// `-device`, in order.
+    pub devices: Vec<DeviceSpec>,
+    /// `-drive` and disk images, in order.
+    pub drives: Vec<Drive>,
+    /// `-serial`, in order, as given.
+    pub serials: Vec<CharBackend>,
+    /// `-chardev`, in order.
+    pub chardevs: Vec<Chardev>,
+    /// `-mon`, `-monitor` and `-qmp`, in order; `-monitor none` leaves an entry with no backend.
+    pub monitors: Vec<Monitor>,
+    /// `-display` and `-nographic`.
+    pub display: Display,
+    /// `-nodefaults`.
+    pub no_defaults: bool,
+    /// `-no-user-config`.
+    pub no_user_config: bool,
+    /// `-no-reboot`.
+    pub no_reboot: bool,
+    /// `-no-shutdown`.
+    pub no_shutdown: bool,
+    /// `-S`: wait for the monitor before the first instruction.
+    pub stopped: bool,
+    /// `-only-migratable`: refuse what cannot be migrated.
+    pub only_migratable: bool,
+    /// `-name`.
+    pub name: Option<String>,
+    /// `-uuid`.
+    pub uuid: Option<[u8; 16]>,
+    /// `-rtc`.
+    pub rtc: Rtc,
+    /// `-boot`.
+    pub boot: Boot,
+    /// `-icount`: time by counted instructions.
+    pub icount: Option<Icount>,
+    /// `-seed`: reproducible entropy.
+    pub seed: Option<u64>,
+    /// `-platform`: the folder of the model platform.
+    pub platform: Option<PathBuf>,
+    /// `-msg timestamp=`.
+    pub message_timestamps: bool,
+    /// `-msg guest-name=`.
+    pub message_guest_name: bool,
+    /// `-d`, `-D`, `-trace`.
+    pub log: LogOptions,
+    /// What the user should hear before the start.
+    pub warnings: Vec<Warning>,
+}
+
+impl CommandLine {
+    /// The object with this id.
+    pub fn object(&self, id: &str) -> Option<&ObjectSpec> {
+        self.objects.iter().find(|object| object.id == id)
+    }
+
+    /// The drive with this id.
+    pub fn drive(&self, id: &str) -> Option<&Drive> {
+        self.drives.iter().find(|drive| drive.id.as_deref() == Some(id))
+    }
+
+    /// The first serial console: what was asked for, or else the terminal with `-nographic`, or else nothing.
+    pub fn console(&self) -> CharBackend {
+        match self.serials.first() {
+            Some(CharBackend::Chardev(id)) => self
+                .chardevs
+                .iter()
+                .find(|chardev| chardev.id == *id)
+                .map_or(CharBackend::None, |chardev| chardev.backend.clone()),
+            Some(backend) => backend.clone(),
+            None if self.display == Display::Nographic && !self.no_defaults => {
+                CharBackend::Stdio { with_monitor: self.monitors.is_empty() }
+            }
+            None => CharBackend::None,
+        }
+    }
+}
+
+/// `-machine`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MachineOptions {
+    /// The full, versioned name of the machine type.
+    pub name: String,
+    /// `confidential-guest-support=` or its old name.
+    pub confidential_guest: Option<ConfidentialGuestRef>,
+    /// `loadparm=` in capitals.
+    pub loadparm: Option<String>,
+    /// `memory-backend=`: the id of an object that exists.
+    pub memory_backend: Option<String>,
+    /// `aes-key-wrap=`.
+    pub aes_key_wrap: bool,
+    /// `dea-key-wrap=`.
+    pub dea_key_wrap: bool,
+    /// `mem-merge=`.
+    pub mem_merge: bool,
+    /// `dump-guest-core=`.
+    pub dump_guest_core: bool,
+    /// Every property as given.
+    pub properties: Properties,
+}
+
+/// A reference to the object that protects the guest. Whether it exists is checked by the one who knows the
+/// mechanisms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfidentialGuestRef {
+    /// The object's id.
+    pub id: String,
+    /// Whether it was given as `memory-encryption=`, whose messages differ.
+    pub legacy: bool,
+}
+
+/// One accelerator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccelSpec {
+    /// Its name: `soft`, `tcg` (the same) or another of the catalogue.
+    pub name: String,
+    /// `thread=multi|single`.
+    pub multi_threaded: Option<bool>,
+    /// Every property as given.
+    pub properties: Properties,
+}
+
+/// `-cpu`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuSpec {
+    /// The model's name.
+    pub model: String,
+    /// Features with what they are set to, in order; later ones win.
+    pub features: Vec<(String, bool)>,
+}
+
+impl CpuSpec {
+    /// What a feature was set to, if it was.
+    pub fn feature(&self, name: &str) -> Option<bool> {
+        self.features.iter().rev().find(|(feature, _)| feature == name).map(|(_, on)| *on)
+    }
+}
+
+/// `-m`, `-mem-path` and `-mem-prealloc`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemoryOptions {
+    /// Bytes at the start, a multiple of 1 MiB; without it the machine's default holds.
+    pub size: Option<u64>,
+    /// Bytes with those added later.
+    pub max_size: Option<u64>,
+    /// Slots for memory added later.
+    pub slots: u64,
+    /// File or folder that backs the memory.
+    pub path: Option<PathBuf>,
+    /// Take all of it before the start.
+    pub preallocate: bool,
+}
+
+/// `-smp`, with everything filled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Smp {
+    pub cpus: u32,
+    pub max_cpus: u32,
+    pub sockets: u32,
+    pub cores: u32,
+    pub threads: u32,
+}
+
+/// `-object`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObjectSpec {
+    /// The type, which this target has.
+    pub qom_type: String,
+    /// The id, unique among objects.
+    pub id: String,
+    /// Checked properties.
+    pub properties: Properties,
+    /// Where it was given.
+    pub location: Location,
+}
+
+/// `-device`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceSpec {
+    /// The full name of the device type, never an alias.
+    pub driver: String,
+    /// The id, unique among devices.
+    pub id: Option<String>,
+    /// Checked properties; `drive` and `rng` name what exists.
+    pub properties: Properties,
+    /// Whether it hands the guest a device of the host.
+    pub pass_through: bool,
+    /// Where it was given.
+    pub location: Location,
+}
+
+/// `-drive`, or a disk image as a word of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drive {
+    /// The id.
+    pub id: Option<String>,
+    /// The image; without one the drive is empty.
+    pub file: Option<PathBuf>,
+    /// Whether a device is made for it.
+    pub interface: DriveInterface,
+    /// The format; without one the image's first bytes decide.
+    pub format: Option<DriveFormat>,
+    /// `media=`.
+    pub media: DriveMedia,
+    /// Never write to the image.
+    pub read_only: bool,
+    /// Keep what is written apart and throw it away at the end.
+    pub snapshot: bool,
+    /// `cache=`.
+    pub cache: Option<String>,
+    /// Place among the drives of its interface.
+    pub index: Option<u32>,
+    /// Where it was given.
+    pub location: Location,
+}
+
+/// How a drive reaches the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriveInterface {
+    /// A virtio disk is made for it.
+    Virtio,
+    /// A `-device` names it.
+    None,
+}
+
+/// The format of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriveFormat {
+    /// The disk's bytes.
+    Raw,
+    /// QEMU's copy-on-write format.
+    Qcow2,
+}
+
+/// Disk or CD-ROM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriveMedia {
+    /// A disk.
+    Disk,
+    /// A read-only disk.
+    Cdrom,
+}
+
+/// Where a console's characters go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CharBackend {
+    /// No such device at all.
+    None,
+    /// A device that loses everything.
+    Null,
+    /// The terminal.
+    Stdio {
+        /// `mon:stdio`: a monitor shares it, reached by Ctrl-a c.
+        with_monitor: bool,
+    },
+    /// A file, written only.
+    File(PathBuf),
+    /// A `-chardev` by id.
+    Chardev(String),
+}
+
+/// `-chardev`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chardev {
+    /// Its id.
+    pub id: String,
+    /// Where the characters go; never [`CharBackend::Chardev`] or [`CharBackend::None`].
+    pub backend: CharBackend,
+    /// Whether Ctrl-C goes on ending the program (`signal=on`).
+    pub signal: bool,
+}
+
+/// A monitor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Monitor {
+    /// The language spoken.
+    pub mode: MonitorMode,
+    /// Where.
+    pub backend: CharBackend,
+}
+
+/// The language of a monitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MonitorMode {
+    /// For people.
+    Readline,
+    /// QMP.
+    Control,
+}
+
+/// `-display` and `-nographic`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Display {
+    /// Nothing was said; there is no graphics to show.
+    #[default]
+    Default,
+    /// `-display none`.
+    None,
+    /// `-nographic`: as none, and the console is the terminal.
+    Nographic,
+}
+
+/// `-rtc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rtc {
+    /// `base=`.
+    pub base: RtcBase,
+    /// `clock=`.
+    pub clock: RtcClock,
+}
+
+/// What the clock shows at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RtcBase {
+    /// Now, universal time.
+    Utc,
+    /// Now, local time.
+    LocalTime,
+    /// These seconds after 1970-01-01T00:00:00 universal time.
+    Seconds(i64),
+}
+
+/// What makes the clock go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RtcClock {
+    /// The host's wall clock.
+    Host,
+    /// The host's steady clock.
+    Rt,
+    /// The guest's own time.
+    Vm,
+}
+
+/// `-boot`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Boot {
+    /// Drives in order.
+    pub order: Option<String>,
+    /// Drives in order for the first boot only.
+    pub once: Option<String>,
+    /// Show a menu.
+    pub menu: Option<bool>,
+    /// Milliseconds until the menu goes on by itself.
+    pub splash_time: Option<u64>,
+    /// Boot only from devices with a boot index.
+    pub strict: bool,
+}
+
+/// `-icount`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Icount {
+    /// Length of an instruction.
+    pub shift: IcountShift,
+    /// Let real time pass while the guest waits.
+    pub sleep: bool,
+    /// Hold the guest's time back to the host's.
+    pub align: bool,
+}
+
+/// The length of an instruction in guest time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IcountShift {
+    /// Follows the host: not reproducible.
+    Auto,
+    /// 2^N nanoseconds, N at most 10.
+    Fixed(u8),
+}
+
+/// `-d`, `-D`, `-trace`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogOptions {
+    /// `-d`, one item each.
+    pub items: Vec<String>,
+    /// `-D`.
+    pub file: Option<PathBuf>,
+    /// `-trace`, as given.
+    pub trace: Vec<String>,
+}

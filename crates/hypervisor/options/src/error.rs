@@ -1,0 +1,256 @@
+//! What can be wrong with a command line, in QEMU's words where QEMU has words for it.
+//!
+//! Nothing here prints: the binary does, with the name under which it was called.
+
+use std::fmt;
+
+/// The option as the user typed it (`-object sev-guest`), which prefixes every message about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location(String);
+
+impl Location {
+    /// The location of an option with its argument, as typed.
+    pub fn new(option: &str, argument: Option<&str>) -> Self {
+        match argument {
+            Some(argument) => Self(format!("{option} {argument}")),
+            None => Self(option.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A refused command line: exit status 1, nothing was started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{problem}", prefix(.location.as_ref()))]
+pub struct OptionError {
+    /// The option that is at fault, if one option alone is.
+    pub location: Option<Location>,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+impl OptionError {
+    /// The whole message for stderr: `PROG: LOCATION: text` and hint lines, without the final newline.
+    pub fn report(&self, program: &str) -> String {
+        format!("{program}: {self}")
+    }
+}
+
+/// Something the user should hear about although the run goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The option that caused it.
+    pub location: Option<Location>,
+    /// The text, with hint lines after a newline.
+    pub text: String,
+}
+
+impl Warning {
+    /// The whole message for stderr: `PROG: LOCATION: warning: text`.
+    pub fn report(&self, program: &str) -> String {
+        format!("{program}: {}warning: {}", prefix(self.location.as_ref()), self.text)
+    }
+}
+
+/// One way in which a command line can be wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what it means and what its fields are")]
+pub enum Problem {
+    #[error("invalid option")]
+    InvalidOption,
+    #[error("requires an argument")]
+    RequiresArgument,
+    #[error("argument {0} is not valid UTF-8")]
+    NotUtf8(usize),
+    #[error("{0} is not part of this version of Cloister{1}")]
+    NotAvailable(String, String),
+
+    #[error("Parameter '{0}' is missing")]
+    Missing(String),
+    #[error("Invalid parameter '{0}'")]
+    InvalidParameter(String),
+    #[error("Parameter '{0}' is unexpected")]
+    Unexpected(String),
+    #[error("Parameter '{name}' expects {what}")]
+    Expects { name: String, what: &'static str },
+    #[error(
+        "Parameter '{0}' expects an identifier\nIdentifiers consist of letters, digits, '-', '.', '_', starting with a letter."
+    )]
+    NotAnIdentifier(String),
+    #[error(
+        "Parameter '{0}' expects a non-negative number below 2^64\nOptional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively."
+    )]
+    NotASize(String),
+    #[error("Value '{value}' is out of range for parameter '{name}'")]
+    OutOfRange { name: String, value: String },
+    #[error("Parameter '{name}' does not accept value '{value}'")]
+    DoesNotAccept { name: String, value: String },
+    #[error("Invalid parameter type for '{name}', expected: {expected}")]
+    WrongType { name: String, expected: &'static str },
+    #[error("Expected '=' after parameter '{0}'")]
+    ExpectedEquals(String),
+    #[error("Parameter '{0}' missing")]
+    MissingElement(String),
+    #[error("Parameters '{0}.*' used inconsistently")]
+    Inconsistent(String),
+    #[error("Parameter '{0}' is nested too deeply")]
+    TooDeep(String),
+    #[error("JSON parse error, {0}")]
+    Json(String),
+    #[error("Expecting at most one JSON value")]
+    TrailingJson,
+    #[error("Duplicate ID '{id}' for {what}")]
+    DuplicateId { id: String, what: &'static str },
+
+    #[error("unsupported machine type\nUse -machine help to list supported machines")]
+    UnsupportedMachine,
+    #[error("Property '{class}.{name}' not found")]
+    PropertyNotFound { class: String, name: String },
+    #[error("LOADPARM: invalid character '{}' (ASCII 0x{:02x})", .0.escape_default(), u32::from(*.0))]
+    Loadparm(char),
+    #[error("LOADPARM: '{0}' is longer than 8 characters")]
+    LoadparmLength(String),
+    #[error("invalid accelerator {0}")]
+    InvalidAccelerator(String),
+    #[error("The -accel and \"-machine accel=\" options are incompatible")]
+    AccelTwice,
+    #[error("Invalid 'thread' setting {0}")]
+    AccelThread(String),
+    #[error("Memory backend '{0}' not found")]
+    MemoryBackendNotFound(String),
+    #[error("Machine memory size does not match the size of the memory backend")]
+    MemoryBackendSize,
+    #[error("'-mem-path' can't be used together with '-machine memory-backend'")]
+    MemoryPathAndBackend,
+
+    #[error("-cpu option cannot be empty")]
+    EmptyCpu,
+    #[error("unable to find CPU model '{0}'")]
+    UnknownCpu(String),
+    #[error("Expected key=value format, found {0}.")]
+    CpuFeatureForm(String),
+    #[error("can't apply global {model}-s390x-cpu.{feature}={value}: {problem}")]
+    CpuFeature { model: String, feature: String, value: String, problem: Box<Problem> },
+
+    #[error("ram size must be multiples of 1 MiB")]
+    RamGranularity,
+    #[error(
+        "invalid value of maxmem: maximum memory size ({max:#x}) must be at least the initial memory size ({size:#x})"
+    )]
+    MaxmemBelowSize { max: u64, size: u64 },
+    #[error("slots specified but no max-size")]
+    SlotsWithoutMaxmem,
+    #[error("Invalid CPU topology: CPU topology parameters must be greater than zero")]
+    SmpZero,
+    #[error("Invalid CPU topology: {0}")]
+    SmpTopology(String),
+    #[error("{0} not supported by this machine's CPU topology")]
+    SmpLevel(&'static str),
+    #[error("Invalid SMP CPUs {cpus}. The max CPUs supported by machine '{machine}' is {max}")]
+    SmpCount { cpus: i64, machine: String, max: u32 },
+    #[error("S390 does not support more than 1 threads.")]
+    SmpThreads,
+
+    #[error("{0} only allowed with -kernel option")]
+    NeedsKernel(&'static str),
+    #[error(
+        "The -kernel parameter is not supported by machine 'none', which has no CPU to run it; choose a machine with -machine"
+    )]
+    KernelWithoutMachine,
+    #[error("invalid object type: {0}")]
+    InvalidObjectType(String),
+    #[error("property '{name}' of {class} doesn't take value '{value}'")]
+    ObjectValue { class: String, name: String, value: String },
+    #[error("Either 'file' or 'data' must be provided")]
+    SecretSource,
+    #[error("Device '{0}' not found")]
+    NotFound(String),
+    #[error("'{0}' is not a valid device model name")]
+    NotADevice(String),
+    #[error("Property '{class}.{name}' can't find value '{value}'")]
+    CannotFindValue { class: String, name: String, value: String },
+    #[error("Property '{class}.{name}' doesn't take value '{value}'")]
+    DeviceValue { class: String, name: String, value: String },
+    #[error("Invalid cssid or ssid: cssid {cssid:x}, ssid {ssid:x}")]
+    ChannelPath { cssid: u8, ssid: u8 },
+    #[error("Device {0} already exists")]
+    DeviceNumberTaken(String),
+    #[error("Bus '{0}' not found")]
+    BusNotFound(String),
+    #[error("drive property not set")]
+    DriveNotSet,
+    #[error("Drive '{0}' is already in use by another block device")]
+    DriveInUse(String),
+
+    #[error("Must specify either driver or file")]
+    DriveWithoutFile,
+    #[error("Device needs media, but drive is empty")]
+    DriveEmpty,
+    #[error("unsupported bus type '{0}'")]
+    DriveBus(String),
+    #[error("machine type does not support if={bus},bus=0,unit={unit}")]
+    DriveBusHere { bus: String, unit: u32 },
+    #[error("drive with bus=0, unit={0} (index={0}) exists")]
+    DriveIndexTaken(u32),
+    #[error("Cannot specify both 'driver' and 'format'")]
+    DriveDriverAndFormat,
+    #[error("Unknown driver '{0}'")]
+    UnknownDriver(String),
+    #[error("Block format '{format}' does not support the option '{name}'")]
+    BlockOption { format: String, name: String },
+    #[error("invalid cache option")]
+    CacheMode,
+    #[error("'{0}' invalid media")]
+    Media(String),
+
+    #[error("'{0}' is not a valid char driver")]
+    CharDriver(String),
+    #[error("'{0}' is not a valid char driver name")]
+    CharDriverName(String),
+    #[error("chardev: no id specified")]
+    CharWithoutId,
+    #[error("chardev \"{0}\" not found")]
+    ChardevNotFound(String),
+    #[error("cannot use stdio by multiple character devices")]
+    StdioTwice,
+    #[error("'{0}' needs a file name")]
+    CharPath(&'static str),
+
+    #[error("failed to parse UUID string: wrong format")]
+    Uuid,
+    #[error("invalid datetime format\nvalid formats: '2006-06-17T16:01:21' or '2006-06-17'")]
+    DateTime,
+    #[error("invalid option value '{0}'")]
+    InvalidValue(String),
+    #[error("Invalid boot device '{0}'")]
+    BootDevice(char),
+    #[error("icount: Invalid shift value")]
+    IcountShift,
+    #[error("Please specify shift option when using align")]
+    IcountAlign,
+    #[error("align=on and sleep=off are incompatible")]
+    IcountAlignSleep,
+    #[error("Invalid seed number: {0}")]
+    Seed(String),
+}
+
+impl Problem {
+    /// This problem at an option.
+    pub fn at(self, location: &Location) -> OptionError {
+        OptionError { location: Some(location.clone()), problem: self }
+    }
+
+    /// This problem of the command line as a whole.
+    pub fn anywhere(self) -> OptionError {
+        OptionError { location: None, problem: self }
+    }
+}
+
+fn prefix(location: Option<&Location>) -> String {
+    location.map(|location| format!("{location}: ")).unwrap_or_default()
+}

@@ -1,0 +1,776 @@
+//! Taking in one option each: its own form is checked here, its references to others in [`super::finish`].
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use super::{Builder, Given};
+use crate::command_line::{
+    AccelSpec, CharBackend, Chardev, DeviceSpec, Display, Drive, DriveFormat, DriveInterface, DriveMedia,
+    Icount, IcountShift, Monitor, MonitorMode, ObjectSpec, RtcBase, RtcClock,
+};
+use crate::error::Problem;
+use crate::flat::FlatOptions;
+use crate::help::{self, Topic};
+use crate::keyval::parse_keyval;
+use crate::schema::{Schema, Words};
+use crate::value::{parse_identifier, parse_number};
+use crate::version::version_text;
+
+type Taken = Result<(), Problem>;
+
+pub(crate) fn help(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
+    b.print_now = Some(help::usage(b.program));
+    Ok(())
+}
+
+pub(crate) fn version(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
+    b.print_now = Some(version_text());
+    Ok(())
+}
+
+pub(crate) fn not_available(_: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    Err(Problem::NotAvailable(format!("-{}", given.name), String::new()))
+}
+
+// Machine, CPUs, memory.
+
+pub(crate) fn machine(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    let parsed = parse_keyval(given.value, Some("type"))?;
+    if parsed.help {
+        b.ask(match parsed.tree.get("type") {
+            None => Topic::Machines,
+            Some(_) => Topic::MachineProperties,
+        });
+    }
+    merge(&mut b.machine, parsed.tree, "")
+}
+
+pub(crate) fn smp(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    let parsed = parse_keyval(given.value, given.spec.implied)?;
+    if parsed.help {
+        b.ask(Topic::Option("smp"));
+    }
+    merge(&mut b.smp, parsed.tree, "smp")
+}
+
+pub(crate) fn boot(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    let parsed = parse_keyval(given.value, given.spec.implied)?;
+    if parsed.help {
+        b.ask(Topic::Option("boot"));
+    }
+    merge(&mut b.boot, parsed.tree, "boot")
+}
+
+pub(crate) fn cpu(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    if given.value.split(',').any(|word| word == "help" || word == "?") {
+        b.ask(Topic::Cpus);
+    }
+    b.cpu = Some(given.value.to_owned());
+    Ok(())
+}
+
+pub(crate) fn accel(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    let flat = given.flat(true)?;
+    b.warn(given, flat.warnings.clone());
+    let name = flat.get("accel").unwrap_or_default().to_owned();
+    if flat.help || name.is_empty() {
+        b.ask(Topic::Accelerators);
+        return Ok(());
+    }
+    // An unknown name is reported before its properties are.
+    if !b.catalogue.accelerators().contains(&name.as_str()) {
+        return Err(Problem::InvalidAccelerator(name));
+    }
+    let class = format!("{name}-accel");
+    let properties =
+        Schema { class: &class, keys: given.spec.keys, words: Words::Device }.read_flat(&flat, &[])?;
+    let multi_threaded = match properties.text("thread") {
+        None => None,
+        Some("single") => Some(false),
+        Some("multi") => Some(true),
+        Some(other) => return Err(Problem::AccelThread(other.to_owned())),
+    };
+    b.accel.push((AccelSpec { name, multi_threaded, properties }, given.location.clone()));
+    Ok(())
+}
+
+pub(crate) fn memory(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    let mut flat = given.flat(true)?;
+    b.warn(given, std::mem::take(&mut flat.warnings));
+    // QEMU takes an unknown word for a size here, help included.
+    if flat.help {
+        return Err(Problem::NotASize("size".to_owned()));
+    }
+    // maxmem is a size with the words of a size in MiB.
+    let properties = given.keys(&flat, &[]).map_err(|problem| match problem {
+        Problem::Expects { name, what: "a size value" } => Problem::NotASize(name),
+        other => other,
+    })?;
+    b.memory.merge(properties);
+    Ok(())
+}
+
+pub(crate) fn mem_path(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    b.line.memory_path = Some(given.value.to_owned());
+    Ok(())
+}
+
+pub(crate) fn mem_prealloc(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
+    b.line.memory_preallocate = true;
+    Ok(())
+}
+
+pub(crate) fn platform(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    b.line.platform = Some(given.value.to_owned());
+    Ok(())
+}
+
+// Objects, devices, drives.
+
+pub(crate) fn object(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    const BESIDE: &[&str] = &["qom-type", "id"];
+    let json = json_members(given.value)?;
+    let (flat, qom_type) = match &json {
+        Some(members) => {
+            let qom_type = json_text(members, "qom-type")?;
+            let id = json_text(members, "id")?;
+            (FlatOptions { id, ..FlatOptions::default() }, qom_type)
+        }
+        None => {
+            let mut flat = crate::flat::parse_flat(given.value, Some("qom-type"), true)?;
+            b.warn(given, std::mem::take(&mut flat.warnings));
+            let qom_type = flat.get("qom-type").map(str::to_owned);
+            (flat, qom_type)
+        }
+    };
+    if flat.help && qom_type.is_none() {
+        b.ask(Topic::Objects);
+        return Ok(());
+    }
+    let qom_type = qom_type.ok_or_else(|| Problem::Missing("qom-type".to_owned()))?;
+    let known = b
+        .catalogue
+        .object(&qom_type)
+        .ok_or_else(|| Problem::DoesNotAccept { name: "qom-type".to_owned(), value: qom_type.clone() })?;
+    if flat.help {
+        b.ask(Topic::Object(qom_type));
+        return Ok(());
+    }
+    let id = flat.id.clone().ok_or_else(|| Problem::Missing("id".to_owned()))?;
+    let schema = Schema { class: known.name, keys: known.keys, words: Words::Object };
+    let properties = match &json {
+        Some(members) => schema.read_json(members, BESIDE)?,
+        None => schema.read_flat(&flat, BESIDE)?,
+    };
+    if parse_identifier(&id).is_none() {
+        return Err(Problem::NotAnIdentifier("id".to_owned()));
+    }
+    b.objects.push(ObjectSpec { qom_type, id, properties, location: given.location.clone() });
+    Ok(())
+}
+
+pub(crate) fn device(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    const BESIDE: &[&str] = &["driver", "id", "bus"];
+    let json = json_members(given.value)?;
+    let (flat, driver, bus) = match &json {
+        Some(members) => (
+            FlatOptions { id: json_text(members, "id")?, ..FlatOptions::default() },
+            json_text(members, "driver")?,
+            json_text(members, "bus")?,
+        ),
+        None => {
+            let mut flat = crate::flat::parse_flat(given.value, Some("driver"), true)?;
+            b.warn(given, std::mem::take(&mut flat.warnings));
+            let driver = flat.get("driver").map(str::to_owned);
+            let bus = flat.get("bus").map(str::to_owned);
+            (flat, driver, bus)
+        }
+    };
+    if flat.help && driver.is_none() {
+        b.ask(Topic::Devices);
+        return Ok(());
+    }
+    let driver = driver.ok_or_else(|| Problem::Missing("driver".to_owned()))?;
+    let Some(known) = b.catalogue.device(&driver) else {
+        return Err(match flat.help {
+            true => Problem::NotFound(driver),
+            false => Problem::NotADevice(driver),
+        });
+    };
+    if flat.help {
+        b.ask(Topic::Device(driver));
+        return Ok(());
+    }
+    let schema = Schema { class: known.name, keys: known.keys, words: Words::Device };
+    let properties = match &json {
+        Some(members) => schema.read_json(members, BESIDE)?,
+        None => schema.read_flat(&flat, BESIDE)?,
+    };
+    if flat.id.as_deref().is_some_and(|id| parse_identifier(id).is_none()) {
+        return Err(Problem::NotAnIdentifier("id".to_owned()));
+    }
+    b.devices.push((
+        DeviceSpec {
+            driver: known.name.to_owned(),
+            id: flat.id,
+            properties,
+            pass_through: known.pass_through,
+            location: given.location.clone(),
+        },
+        bus,
+    ));
+    Ok(())
+}
+
+pub(crate) fn drive(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    let mut flat = given.flat(true)?;
+    b.warn(given, std::mem::take(&mut flat.warnings));
+    let format_name = flat.get("format").or(flat.get("driver")).unwrap_or("raw").to_owned();
+    if format_name == "help" || format_name == "?" {
+        b.ask(Topic::DriveFormats);
+        return Ok(());
+    }
+    let properties = given.keys(&flat, &[]).map_err(|problem| match problem {
+        Problem::InvalidParameter(name) if flat.get("file").is_none() => {
+            let _ = name;
+            Problem::DriveWithoutFile
+        }
+        Problem::InvalidParameter(name) => Problem::BlockOption { format: format_name.clone(), name },
+        // QEMU knows both spellings and reports the newer one.
+        Problem::Expects { name, what } if name == "readonly" => {
+            Problem::Expects { name: "read-only".to_owned(), what }
+        }
+        other => other,
+    })?;
+    let index = properties.number("index").map(|index| u32::try_from(index).unwrap_or(u32::MAX));
+    let interface = match properties.text("if").unwrap_or("virtio") {
+        "virtio" => DriveInterface::Virtio,
+        "none" => DriveInterface::None,
+        bus @ ("ide" | "scsi" | "floppy" | "pflash" | "mtd" | "sd" | "xen") => {
+            return Err(Problem::DriveBusHere { bus: bus.to_owned(), unit: index.unwrap_or(0) });
+        }
+        other => return Err(Problem::DriveBus(other.to_owned())),
+    };
+    if properties.text("format").is_some() && properties.text("driver").is_some() {
+        return Err(Problem::DriveDriverAndFormat);
+    }
+    let format = match properties.text("format").or(properties.text("driver")) {
+        None => None,
+        Some("raw") => Some(DriveFormat::Raw),
+        Some("qcow2") => Some(DriveFormat::Qcow2),
+        Some(other) => return Err(Problem::UnknownDriver(other.to_owned())),
+    };
+    let media = match properties.text("media").unwrap_or("disk") {
+        "disk" => DriveMedia::Disk,
+        "cdrom" => DriveMedia::Cdrom,
+        other => return Err(Problem::Media(other.to_owned())),
+    };
+    let cache = properties.text("cache").map(str::to_owned);
+    if let Some(mode) = &cache
+        && !["none", "off", "writeback", "writethrough", "directsync", "unsafe"].contains(&mode.as_str())
+    {
+        return Err(Problem::CacheMode);
+    }
+    for key in ["werror", "rerror"] {
+        if properties.text(key).is_some_and(|action| action != "report") {
+            return Err(Problem::NotAvailable(format!("{key} other than 'report'"), String::new()));
+        }
+    }
+    let file = properties.text("file").map(PathBuf::from);
+    if file.is_none() && interface == DriveInterface::Virtio {
+        return Err(Problem::DriveEmpty);
+    }
+    b.drives.push(Drive {
+        id: flat.id,
+        file,
+        interface,
+        format,
+        media,
+        read_only: properties
+            .bool("readonly")
+            .or(properties.bool("read-only"))
+            .unwrap_or(media == DriveMedia::Cdrom),
+        snapshot: properties.bool("snapshot").unwrap_or(false),
+        cache,
+        index,
+        location: given.location.clone(),
+    });
+    Ok(())
+}
+
+pub(crate) fn disk_image(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    let index = match given.name {
+        "hdb" => 1,
+        "hdc" => 2,
+        "hdd" => 3,
+        _ => 0,
+    };
+    b.drives.push(Drive {
+        id: None,
+        file: Some(PathBuf::from(given.value)),
+        interface: DriveInterface::Virtio,
+        format: None,
+        media: DriveMedia::Disk,
+        read_only: false,
+        snapshot: false,
+        cache: None,
+        index: Some(index),
+        location: given.location.clone(),
+    });
+    Ok(())
+}
+
+pub(crate) fn snapshot(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
+    b.snapshot = true;
+    Ok(())
+}
+
+// Display and characters.
+
+pub(crate) fn nographic(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
+    b.line.display = Display::Nographic;
+    Ok(())
+}
+
+pub(crate) fn display(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    let parsed = parse_keyval(given.value, Some("type"))?;
+    let kind = parsed.tree.get("type").and_then(Value::as_str);
+    match kind {
+        _ if parsed.help => {
+            b.print_now = Some("Available display backend types:\nnone\n".to_owned());
+            Ok(())
+        }
+        Some("none") => {
+            if let Some(name) = parsed.tree.keys().find(|name| *name != "type") {
+                return Err(Problem::Unexpected(name.clone()));
+            }
+            if b.line.display == Display::Default {
+                b.line.display = Display::None;
+            }
+            Ok(())
+        }
+        Some(
+            name @ ("default" | "gtk" | "sdl" | "egl-headless" | "curses" | "cocoa" | "spice-app" | "dbus"
+            | "vnc"),
+        ) => Err(Problem::NotAvailable(
+            format!("display '{name}'"),
+            "; use -display none or -nographic".to_owned(),
+        )),
+        Some(other) => Err(Problem::DoesNotAccept { name: "type".to_owned(), value: other.to_owned() }),
+        None => Err(Problem::Missing("type".to_owned())),
+    }
+}
+
+pub(crate) fn vga(_: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    match given.value {
+        "none" => Ok(()),
+        other => Err(Problem::NotAvailable(format!("graphics card '{other}'"), "; use -vga none".to_owned())),
+    }
+}
+
+pub(crate) fn serial(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    let backend = backend(b, given.value)?;
+    b.serials.push((backend, given.location.clone()));
+    Ok(())
+}
+
+pub(crate) fn monitor(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    add_monitor(b, given, MonitorMode::Readline)
+}
+
+pub(crate) fn qmp(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    add_monitor(b, given, MonitorMode::Control)
+}
+
+fn add_monitor(b: &mut Builder<'_>, given: &Given<'_>, mode: MonitorMode) -> Taken {
+    let backend = backend(b, given.value)?;
+    b.monitors.push((Monitor { mode, backend }, given.location.clone()));
+    Ok(())
+}
+
+pub(crate) fn mon(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    let flat = given.flat(false)?;
+    let properties = given.keys(&flat, &[])?;
+    let mode = match properties.text("mode") {
+        Some("control") => MonitorMode::Control,
+        _ => MonitorMode::Readline,
+    };
+    let chardev = properties.text("chardev").ok_or_else(|| Problem::Missing("chardev".to_owned()))?;
+    b.monitors
+        .push((Monitor { mode, backend: CharBackend::Chardev(chardev.to_owned()) }, given.location.clone()));
+    Ok(())
+}
+
+pub(crate) fn chardev(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    const LATER: &[&str] = &[
+        "socket",
+        "pty",
+        "udp",
+        "pipe",
+        "ringbuf",
+        "memory",
+        "vc",
+        "msmouse",
+        "testdev",
+        "serial",
+        "parallel",
+        "tty",
+        "wctablet",
+        "spicevmc",
+        "spiceport",
+        "dbus",
+        "hub",
+        "mux",
+    ];
+    let flat = given.flat(false)?;
+    if flat.help {
+        b.ask(Topic::Chardevs);
+        return Ok(());
+    }
+    let name = flat.get("backend").unwrap_or_default();
+    if LATER.contains(&name) {
+        return Err(Problem::NotAvailable(
+            format!("chardev '{name}'"),
+            "; use stdio, null or file".to_owned(),
+        ));
+    }
+    if !["stdio", "null", "file"].contains(&name) {
+        return Err(Problem::CharDriverName(name.to_owned()));
+    }
+    let id = flat.id.clone().ok_or(Problem::CharWithoutId)?;
+    let properties = given.keys(&flat, &[])?;
+    let mux = properties.bool("mux").unwrap_or(false);
+    let backend = match name {
+        "stdio" => {
+            take_stdio(b)?;
+            CharBackend::Stdio { with_monitor: mux }
+        }
+        "null" => CharBackend::Null,
+        _ => CharBackend::File(PathBuf::from(properties.text("path").ok_or(Problem::CharPath("file"))?)),
+    };
+    b.chardevs.push((
+        Chardev { id, backend, signal: properties.bool("signal").unwrap_or(true) },
+        given.location.clone(),
+    ));
+    Ok(())
+}
+
+fn backend(b: &mut Builder<'_>, text: &str) -> Result<CharBackend, Problem> {
+    const LATER: &[&str] =
+        &["pty", "unix", "tcp", "telnet", "websocket", "udp", "pipe", "con", "braille", "msmouse"];
+    let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+    match (kind, rest) {
+        ("none", "") => Ok(CharBackend::None),
+        // A console of graphics, of which there are none.
+        ("null" | "vc", _) => Ok(CharBackend::Null),
+        ("stdio", "") => {
+            take_stdio(b)?;
+            Ok(CharBackend::Stdio { with_monitor: false })
+        }
+        ("mon", "stdio") => {
+            take_stdio(b)?;
+            Ok(CharBackend::Stdio { with_monitor: true })
+        }
+        ("file", "") => Err(Problem::CharPath("file")),
+        ("file", path) => Ok(CharBackend::File(PathBuf::from(path))),
+        ("chardev", id) if !id.is_empty() => Ok(CharBackend::Chardev(id.to_owned())),
+        _ if LATER.contains(&kind) || text.starts_with("/dev/") => Err(Problem::NotAvailable(
+            format!("'{text}' for characters"),
+            "; use stdio, mon:stdio, null, none, file:FILE or chardev:ID".to_owned(),
+        )),
+        _ => Err(Problem::CharDriver(text.to_owned())),
+    }
+}
+
+fn take_stdio(b: &mut Builder<'_>) -> Taken {
+    if std::mem::replace(&mut b.stdio_taken, true) {
+        return Err(Problem::StdioTwice);
+    }
+    Ok(())
+}
+
+// Boot image.
+
+pub(crate) fn kernel(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    b.line.kernel = Some(given.value.to_owned());
+    Ok(())
+}
+
+pub(crate) fn initrd(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    b.line.initrd = Some(given.value.to_owned());
+    Ok(())
+}
+
+pub(crate) fn append(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    b.line.append = Some(given.value.to_owned());
+    Ok(())
+}
+
+pub(crate) fn bios(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    b.line.bios = Some(given.value.to_owned());
+    Ok(())
+}
+
+pub(crate) fn firmware_folder(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    b.line.firmware_folders.push(given.value.to_owned());
+    Ok(())
+}
+
+// The rest.
+
+pub(crate) fn name(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    let properties = simple(b, given)?;
+    if let Some(guest) = properties.text("guest") {
+        b.line.name = Some(guest.to_owned());
+    }
+    Ok(())
+}
+
+pub(crate) fn uuid(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    b.line.uuid = Some(parse_uuid(given.value).ok_or(Problem::Uuid)?);
+    Ok(())
+}
+
+pub(crate) fn rtc(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    let properties = simple(b, given)?;
+    match properties.text("base") {
+        None => {}
+        Some("utc") => b.rtc.base = RtcBase::Utc,
+        Some("localtime") => b.rtc.base = RtcBase::LocalTime,
+        Some(date) => {
+            b.rtc.base = RtcBase::Seconds(parse_date(date).ok_or(Problem::DateTime)?);
+        }
+    }
+    match properties.text("clock") {
+        None => {}
+        Some("host") => b.rtc.clock = RtcClock::Host,
+        Some("rt") => b.rtc.clock = RtcClock::Rt,
+        Some("vm") => b.rtc.clock = RtcClock::Vm,
+        Some(other) => return Err(Problem::InvalidValue(other.to_owned())),
+    }
+    match properties.text("driftfix") {
+        None | Some("none" | "slew") => Ok(()),
+        Some(other) => Err(Problem::InvalidValue(other.to_owned())),
+    }
+}
+
+pub(crate) fn msg(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    let properties = simple(b, given)?;
+    b.line.message_timestamps = properties.bool("timestamp").unwrap_or(b.line.message_timestamps);
+    b.line.message_guest_name = properties.bool("guest-name").unwrap_or(b.line.message_guest_name);
+    Ok(())
+}
+
+pub(crate) fn overcommit(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    simple(b, given).map(|_| ())
+}
+
+pub(crate) fn icount(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    let properties = simple(b, given)?;
+    if ["rr", "rrfile", "rrsnapshot"].iter().any(|key| properties.text(key).is_some()) {
+        return Err(Problem::NotAvailable(
+            "recording and replaying".to_owned(),
+            "; -icount with sleep=off and -seed make a run reproducible".to_owned(),
+        ));
+    }
+    let sleep = properties.bool("sleep").unwrap_or(true);
+    let align = properties.bool("align").unwrap_or(false);
+    let shift = match properties.text("shift") {
+        None if align => return Err(Problem::IcountAlign),
+        None => return Ok(()),
+        Some("auto") => IcountShift::Auto,
+        Some(text) => {
+            IcountShift::Fixed(text.parse().ok().filter(|shift| *shift <= 10).ok_or(Problem::IcountShift)?)
+        }
+    };
+    if align && !sleep {
+        return Err(Problem::IcountAlignSleep);
+    }
+    b.icount = Some(Icount { shift, sleep, align });
+    Ok(())
+}
+
+pub(crate) fn seed(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    let seed = parse_number(given.value).ok_or_else(|| Problem::Seed(given.value.to_owned()))?;
+    b.line.seed = Some(seed);
+    Ok(())
+}
+
+pub(crate) fn log_items(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    let items = given.value.split(',').filter(|item| !item.is_empty());
+    b.line.log.items.extend(items.map(str::to_owned));
+    Ok(())
+}
+
+pub(crate) fn log_file(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    b.line.log.file = Some(PathBuf::from(given.value));
+    Ok(())
+}
+
+pub(crate) fn trace(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    b.line.log.trace.push(given.value.to_owned());
+    Ok(())
+}
+
+pub(crate) fn nodefaults(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
+    b.line.no_defaults = true;
+    Ok(())
+}
+
+pub(crate) fn no_user_config(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
+    b.line.no_user_config = true;
+    Ok(())
+}
+
+pub(crate) fn no_reboot(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
+    b.line.no_reboot = true;
+    Ok(())
+}
+
+pub(crate) fn no_shutdown(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
+    b.line.no_shutdown = true;
+    Ok(())
+}
+
+pub(crate) fn stopped(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
+    b.line.stopped = true;
+    Ok(())
+}
+
+pub(crate) fn only_migratable(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
+    b.line.only_migratable = true;
+    Ok(())
+}
+
+/// An option with nothing but the keys of the table.
+fn simple(b: &mut Builder<'_>, given: &Given<'_>) -> Result<crate::schema::Properties, Problem> {
+    let mut flat = given.flat(true)?;
+    b.warn(given, std::mem::take(&mut flat.warnings));
+    if flat.help {
+        b.ask(Topic::Option(given.spec.name));
+    }
+    given.keys(&flat, &[])
+}
+
+/// Merge a later occurrence of an option into the earlier ones.
+fn merge(into: &mut Map<String, Value>, later: Map<String, Value>, path: &str) -> Taken {
+    for (key, value) in later {
+        let below = match path {
+            "" => key.clone(),
+            _ => format!("{path}.{key}"),
+        };
+        match (into.get_mut(&key), value) {
+            (Some(Value::Object(old)), Value::Object(new)) => merge(old, new, &below)?,
+            (Some(Value::Object(_)), _) | (Some(_), Value::Object(_)) => {
+                return Err(Problem::Inconsistent(below));
+            }
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The members of an argument in JSON form, if it is one.
+fn json_members(text: &str) -> Result<Option<Map<String, Value>>, Problem> {
+    if !text.starts_with('{') {
+        return Ok(None);
+    }
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    match values.next() {
+        Some(Ok(Value::Object(members))) => {
+            // Anything but white space after the value is one value too many.
+            match text[values.byte_offset()..].trim().is_empty() {
+                true => Ok(Some(members)),
+                false => Err(Problem::TrailingJson),
+            }
+        }
+        Some(Err(error)) => Err(Problem::Json(error.to_string())),
+        Some(Ok(_)) | None => Err(Problem::Json("expecting an object".to_owned())),
+    }
+}
+
+fn json_text(members: &Map<String, Value>, name: &str) -> Result<Option<String>, Problem> {
+    match members.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(Problem::WrongType { name: name.to_owned(), expected: "string" }),
+    }
+}
+
+fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    const DASHES: [usize; 4] = [8, 13, 18, 23];
+    if text.len() != 36 || !text.is_ascii() {
+        return None;
+    }
+    let mut out = [0; 16];
+    let mut digits = 0;
+    for (index, character) in text.chars().enumerate() {
+        if DASHES.contains(&index) {
+            if character != '-' {
+                return None;
+            }
+            continue;
+        }
+        let digit = u8::try_from(character.to_digit(16)?).ok()?;
+        let byte: &mut u8 = out.get_mut(digits / 2)?;
+        *byte = *byte << 4 | digit;
+        digits += 1;
+    }
+    Some(out)
+}
+
+/// Seconds since 1970 of `2006-06-17T16:01:21` or `2006-06-17`.
+fn parse_date(text: &str) -> Option<i64> {
+    let (date, time) = text.split_once('T').unwrap_or((text, "00:00:00"));
+    let three = |text: &str, separator| -> Option<[i64; 3]> {
+        let mut parts = text
+            .split(separator)
+            .map(|part| part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse::<i64>().ok()).flatten());
+        let out = [parts.next()??, parts.next()??, parts.next()??];
+        parts.next().is_none().then_some(out)
+    };
+    let [year, month, day] = three(date, '-')?;
+    let [hour, minute, second] = three(time, ':')?;
+    let in_range = (1900..=9999).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 60;
+    if !in_range {
+        return None;
+    }
+    // Days of the proleptic Gregorian calendar, counted in years that begin with March.
+    let (y, m) = match month > 2 {
+        true => (year, month - 3),
+        false => (year - 1, month + 9),
+    };
+    let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
+    Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_count_from_1970() {
+        assert_eq!(parse_date("1970-01-01"), Some(0));
+        assert_eq!(parse_date("2000-02-29"), Some(951_782_400));
+        assert_eq!(parse_date("2006-06-17T16:01:21"), Some(1_150_560_081));
+        for bad in ["foo", "2006-13-01", "2006-06", "2006-06-17T25:00:00", "-1-1-1"] {
+            assert_eq!(parse_date(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn uuids_have_the_usual_form() {
+        let bytes = parse_uuid("4be30d9d-1f1f-49f0-aa27-f38fc66f594c").unwrap();
+        assert_eq!((bytes[0], bytes[15]), (0x4b, 0x4c));
+        assert_eq!(parse_uuid("foo"), None);
+        assert_eq!(parse_uuid("4be30d9d-1f1f-49f0-aa27-f38fc66f594é"), None);
+    }
+}

@@ -1,0 +1,96 @@
+//! Devices that `-device` can add.
+//!
+//! Only what can be written on the command line: the defaults are those of the device models.
+
+use crate::catalogue::DeviceType;
+use crate::schema::{Key, Kind};
+
+/// Properties of every virtio device on the channel subsystem (virtio 1.2, 4.3).
+macro_rules! virtio_ccw_keys {
+    ($($more:expr),* $(,)?) => {
+        &[
+            $($more,)*
+            Key::new("devno", Kind::DeviceNumber, "Device number, for example fe.0.0001"),
+            Key::new("event_idx", Kind::Bool, "Offer VIRTIO_F_EVENT_IDX").default("true"),
+            Key::new("indirect_desc", Kind::Bool, "Offer VIRTIO_F_INDIRECT_DESC").default("true"),
+            Key::new("ioeventfd", Kind::Bool, "Take notifications without an exit").default("true"),
+            Key::new(
+                "iommu_platform",
+                Kind::Bool,
+                "Offer VIRTIO_F_ACCESS_PLATFORM: the device sees only what the guest shares; on by default for a confidential guest",
+            )
+            .default("false"),
+            Key::new("max_revision", Kind::Unsigned(32), "Highest virtio-ccw revision").default("2"),
+            Key::new("notify_on_empty", Kind::Bool, "Offer VIRTIO_F_NOTIFY_ON_EMPTY").default("true"),
+            Key::new("packed", Kind::Bool, "Offer VIRTIO_F_RING_PACKED").default("false"),
+            Key::new("queue_reset", Kind::Bool, "Offer VIRTIO_F_RING_RESET").default("true"),
+        ]
+    };
+}
+
+const BLK: &[Key] = virtio_ccw_keys!(
+    Key::new("bootindex", Kind::Signed, "Place in the order of boot devices"),
+    Key::new("config-wce", Kind::Bool, "Let the guest choose the cache mode").default("true"),
+    Key::new("discard", Kind::Bool, "Offer VIRTIO_BLK_F_DISCARD").default("true"),
+    Key::new("drive", Kind::Text, "Id of the drive behind the disk"),
+    Key::new("logical_block_size", Kind::Size, "A power of two between 512 B and 2 MiB").default("0"),
+    Key::new("num-queues", Kind::Unsigned(16), "Number of queues").default("1"),
+    Key::new("physical_block_size", Kind::Size, "A power of two between 512 B and 2 MiB").default("0"),
+    Key::new("queue-size", Kind::Unsigned(16), "Requests per queue").default("256"),
+    Key::new("scsi", Kind::Bool, "SCSI pass-through, always off").default("false"),
+    Key::new("serial", Kind::Text, "Serial number that the guest reads"),
+    Key::new("share-rw", Kind::Bool, "Allow other writers of the image").default("false"),
+    Key::new("write-cache", Kind::OnOffAuto, "Tell the guest about a write cache").default("auto"),
+    Key::new("write-zeroes", Kind::Bool, "Offer VIRTIO_BLK_F_WRITE_ZEROES").default("true"),
+);
+
+const RNG: &[Key] = virtio_ccw_keys!(
+    Key::new("max-bytes", Kind::Unsigned(64), "Bytes that the guest gets per period")
+        .default("9223372036854775807"),
+    Key::new("period", Kind::Unsigned(32), "Length of the period in milliseconds").default("65536"),
+    Key::new("rng", Kind::Link("rng-backend"), "Id of the object that makes random bytes"),
+);
+
+const VFIO_CCW: &[Key] = &[
+    Key::new("devno", Kind::DeviceNumber, "Device number, for example fe.0.0001"),
+    Key::new("force-orb-pfch", Kind::Bool, "Prefetch without the guest's leave").default("false"),
+    Key::new("sysfsdev", Kind::Text, "Path of the host's device").required(),
+];
+
+const VFIO_AP: &[Key] = &[Key::new("sysfsdev", Kind::Text, "Path of the host's device").required()];
+
+const VFIO_PCI: &[Key] = &[
+    Key::new("host", Kind::Text, "Address of the host's device"),
+    Key::new("sysfsdev", Kind::Text, "Path of the host's device"),
+];
+
+/// Every device of this table.
+pub(crate) fn devices() -> Vec<DeviceType> {
+    let virtio = |name, alias, inner, class, keys, doc| DeviceType {
+        name,
+        alias: Some(alias),
+        inner,
+        class,
+        bus: "virtual-css-bus",
+        keys,
+        doc,
+        pass_through: false,
+    };
+    let vfio = |name, bus, keys| DeviceType {
+        name,
+        alias: None,
+        inner: name,
+        class: "Pass-through",
+        bus,
+        keys,
+        doc: "a device of the host; needs real hardware below",
+        pass_through: true,
+    };
+    vec![
+        virtio("virtio-blk-ccw", "virtio-blk", "virtio-blk-device", "Storage", BLK, "disk"),
+        virtio("virtio-rng-ccw", "virtio-rng", "virtio-rng-device", "Misc", RNG, "source of random bytes"),
+        vfio("vfio-ap", "ap-bus", VFIO_AP),
+        vfio("vfio-ccw", "virtual-css-bus", VFIO_CCW),
+        vfio("vfio-pci", "PCI", VFIO_PCI),
+    ]
+}
