@@ -59,7 +59,7 @@ fn data_layout_and_expressions_are_those_of_gnu_as() {
         .equ  later, end - start
 start:  .byte 1, -1, 'A', 0xff, 1 + 2 * 3, (1 + 2) * 3, 1 << 4 | 3, 12 / 5, ~0 & 0x7f
         .byte 1 + 1 | 4, 6 & 3 + 1, 07, 0b101
-        .balign 8
+        .balign 8, 0
         .short 0x1234, -2 ; .long start, end, later, . - start
         .quad later + 1, 0xffffffffffffffff, -1
         .ascii "a\tb\\\"\101\x42", "c" ; .asciz "z"
