@@ -209,9 +209,129 @@ pub enum HostKeyError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
-    /// Placeholder.
+    /// The options contradict each other.
     #[error("{0}")]
-    Other(String),
+    Options(&'static str),
+    /// No host-key document.
+    #[error("no host-key document is given, so no machine could run the image; name at least one with -k")]
+    NoHostKey,
+    /// More host keys than a header can name.
+    #[error("{count} host-key documents are given; an image can name at most {limit}")]
+    TooManyHostKeys {
+        /// How many were given.
+        count: usize,
+        /// How many fit.
+        limit: usize,
+    },
+    /// The output exists.
+    #[error("{} exists; remove it, or say --overwrite", .file.display())]
+    OutputExists {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The kernel is an ELF file.
+    #[error(
+        "{file} is an ELF file; an image needs the raw kernel (arch/s390/boot/bzImage, or the distribution's /boot/vmlinuz or image file)"
+    )]
+    KernelIsElf {
+        /// The file.
+        file: String,
+    },
+    /// The kernel is an image already.
+    #[error("{file} is a Secure Execution image already; give the kernel that is in it")]
+    KernelIsImage {
+        /// The file.
+        file: String,
+    },
+    /// The kernel is no s390x Linux kernel.
+    #[error(
+        "{file} is no raw s390x Linux kernel: \"S390EP\" does not stand at offset 0x10008 (--no-component-check skips this check)"
+    )]
+    NotAKernel {
+        /// The file.
+        file: String,
+    },
+    /// The command line is too long for the kernel.
+    #[error("the kernel command line {file} has {size} bytes; this kernel takes at most {limit}: shorten it")]
+    CmdlineTooLong {
+        /// The file.
+        file: String,
+        /// Its size.
+        size: u64,
+        /// The kernel's limit.
+        limit: u64,
+    },
+    /// The command line contains a zero byte.
+    #[error(
+        "the kernel command line {file} contains a zero byte, where the kernel would stop reading; remove it"
+    )]
+    CmdlineZero {
+        /// The file.
+        file: String,
+    },
+    /// A key file of the wrong size.
+    #[error("{} must hold a key of exactly {need} bytes, raw; make one with `head -c {need} /dev/urandom`", .file.display())]
+    KeySize {
+        /// The file.
+        file: PathBuf,
+        /// The size of the key.
+        need: usize,
+    },
+    /// A loader does not fit.
+    #[error(
+        "the {what} has {size:#x} bytes with its arguments; it needs some and at most {limit:#x}: this program was built with loaders that do not fit"
+    )]
+    Stage {
+        /// Which loader.
+        what: &'static str,
+        /// Its size.
+        size: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A component is larger than any storage.
+    #[error("the {what} of {size} bytes makes the image larger than any machine's storage")]
+    TooLarge {
+        /// The component.
+        what: &'static str,
+        /// Its size.
+        size: u64,
+    },
+    /// An input changed while it was read.
+    #[error(
+        "{what} changed its size while the image was made; nothing was written: try again when nobody writes to it"
+    )]
+    Changed {
+        /// The file.
+        what: String,
+    },
+    /// The input is neither an image nor a header.
+    #[error("{name} is neither a Secure Execution image nor an SE header: {reason}")]
+    NotAnImage {
+        /// The file.
+        name: String,
+        /// What was looked for.
+        reason: String,
+    },
+    /// The sealed area does not open.
+    #[error("the header does not open: the key is not the one of this image, or the header was altered")]
+    HeaderAuthentication,
+    /// A part of an image is malformed.
+    #[error("the image is malformed: {0}")]
+    Format(String),
+    /// Something that should not happen.
+    #[error("internal error: {0}; please report it")]
+    Internal(&'static str),
+}
+
+impl ImageError {
+    pub(crate) fn format(error: impl std::fmt::Display) -> Self {
+        Self::Format(error.to_string())
+    }
+
+    pub(crate) fn crypto(_: cloister_crypto::Error) -> Self {
+        Self::Internal("a seal of a few bytes failed")
+    }
 }
 
 fn hint(error: &std::io::Error) -> &'static str {

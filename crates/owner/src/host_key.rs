@@ -56,8 +56,13 @@ pub enum Warning {
         /// The host-key document.
         file: String,
     },
-    /// `--enable-dump` without a customer communication key of the user's own.
-    Other(String),
+    /// A key file of the owner's can be read by others.
+    ExposedKey {
+        /// The file.
+        file: String,
+        /// Its permission bits.
+        mode: u32,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -72,7 +77,10 @@ impl fmt::Display for Warning {
                 f,
                 "{file} is not verified (--no-verify): if it is forged, whoever forged it can read the guest"
             ),
-            Warning::Other(text) => f.write_str(text),
+            Warning::ExposedKey { file, mode } => write!(
+                f,
+                "{file} holds a key but has mode {mode:04o}; others can read it: run `chmod 600 {file}`"
+            ),
         }
     }
 }

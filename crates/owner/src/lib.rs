@@ -2,7 +2,7 @@
 //!
 //! The owner trusts neither the hypervisor nor the machine's administrator, and shares nothing with
 //! them but byte formats. [`host_key`] decides for whose machine a secret may be wrapped;
-//! `image` makes IBM Secure Execution images, inspects them and tests them.
+//! [`image`] makes IBM Secure Execution images, inspects them and tests them.
 //!
 //! It never runs a guest, and it never goes to the network.
 #![forbid(unsafe_code)]
@@ -10,5 +10,6 @@
 mod error;
 mod files;
 pub mod host_key;
+pub mod image;
 
 pub use error::{HostKeyError, ImageError, OwnerError};
