@@ -1,1 +1,141 @@
-//! The lower door: what silicon and firmware offer to the host kernel, as plain messages.
+//! The lower door: what silicon and firmware offer, as plain messages.
+//!
+//! Only the host kernel uses it, and the host kernel is not trusted: whatever it asks, the answer is what
+//! a machine with an honest Ultravisor would give. Guest memory itself does not cross; its host view is a
+//! memfd whose number does.
+//!
+//! It is not KVM: there are no exits for devices here that silicon would not make, and no policy.
+#![forbid(unsafe_code)]
+
+mod loopback;
+
+pub use cloister_arch as arch;
+pub use loopback::Loopback;
+
+use cloister_arch::s390x::{Completion, CpuRequest, CpuResponse, Exit, RunLimit, VmConfig};
+use serde::{Deserialize, Serialize};
+
+/// A modelled machine with room for one guest. Calls may come from any thread.
+pub trait Door: Send + Sync {
+    /// Handles one request.
+    fn call(&self, request: Request) -> Response;
+}
+
+/// What the host kernel asks of silicon and firmware.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// What the machine is.
+    Machine,
+    /// Set aside storage and CPUs for the guest (once).
+    CreateGuest(Box<VmConfig>),
+    /// Enter a CPU of the guest (as with START INTERPRETIVE EXECUTION) until something is left to the host.
+    Enter {
+        /// CPU address.
+        cpu: u16,
+        /// How far.
+        limit: RunLimit,
+        /// Completion of the interception before.
+        completion: Option<Completion>,
+    },
+    /// Everything else about CPUs and time.
+    Cpu(CpuRequest),
+    /// A host's Ultravisor call (UVC, opcode b9a4): the control block's bytes and, in place of storage that
+    /// an address field of the block points at, its content.
+    Uvc {
+        /// Control block: `u16 length, u16 command, u16 rc, u16 rrc, ...`.
+        block: Vec<u8>,
+        /// Header of SET_SEC_CONF_PARAMS; else empty.
+        data: Vec<u8>,
+    },
+    /// The host wrote guest storage that holds decoded code.
+    Invalidate {
+        /// Guest absolute address.
+        address: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// Page states, counted.
+    PageCounts,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Response {
+    /// To [`Request::Machine`].
+    Machine(Machine),
+    /// To [`Request::CreateGuest`].
+    Guest(Guest),
+    /// To [`Request::Enter`].
+    Left(Left),
+    /// To [`Request::Cpu`].
+    Cpu(CpuResponse),
+    /// To [`Request::Uvc`].
+    Uvc {
+        /// Condition code.
+        cc: u8,
+        /// The block with rc, rrc and output fields.
+        block: Vec<u8>,
+        /// Output data.
+        data: Vec<u8>,
+    },
+    /// To [`Request::PageCounts`].
+    PageCounts {
+        /// Never touched.
+        untouched: u64,
+        /// Visible to the host.
+        shared: u64,
+        /// Private to the guest.
+        private: u64,
+    },
+    /// Done.
+    Done,
+    /// Refused, in words.
+    Refused(String),
+}
+
+/// What a modelled machine is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// In words, with the platform folder.
+    pub description: String,
+    /// The UVC facility is there.
+    pub ultravisor: bool,
+    /// The host was started with `prot_virt=1`.
+    pub prot_virt: bool,
+    /// Facilities that a guest may be given.
+    pub facilities: [u64; 4],
+    /// Most CPUs in a guest.
+    pub max_cpus: u16,
+}
+
+/// Where a guest's storage is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    /// Host absolute address of the guest's absolute address 0.
+    pub origin: u64,
+    /// Bytes.
+    pub size: u64,
+    /// memfd of the host view, in this process.
+    pub memory_fd: i32,
+    /// memfd of the access map, in this process.
+    pub access_fd: i32,
+}
+
+/// Why a CPU left the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Left {
+    /// For the hypervisor.
+    Exit(Exit),
+    /// A protected CPU touched a page that is not secure (PGM 3e to the host): import it and enter again.
+    Import {
+        /// Guest absolute page number.
+        page: u64,
+    },
+    /// Notification interception 0x6c: already executed.
+    Notify {
+        /// First halfword of the instruction.
+        ipa: u16,
+        /// Operand of it: for b9a4 (unshare of a pinned page) the guest absolute address.
+        parameter: u64,
+    },
+}

@@ -345,6 +345,98 @@ impl Completion {
     }
 }
 
+/// How far a CPU runs before it comes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunLimit {
+    /// Instructions, exact; `None`: no limit.
+    pub instructions: Option<u64>,
+    /// Sleep in the wait and stopped states instead of returning.
+    pub block: bool,
+}
+
+/// What both doors offer on a VM's CPUs and clock: the lower door does it, the host kernel passes it on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CpuRequest {
+    /// Leave the core soon with [`Exit::Kicked`].
+    Kick {
+        /// CPU address.
+        cpu: u16,
+    },
+    /// Make a floating interruption pending.
+    Inject(FloatingInterrupt),
+    /// Make a local interruption pending. Refused for protected CPUs except stop and restart.
+    InjectLocal {
+        /// CPU address.
+        cpu: u16,
+        /// What.
+        interrupt: LocalInterrupt,
+    },
+    /// Take back the pending interruption of a subchannel.
+    RetractIo(u32),
+    /// Forget all floating interruptions (subsystem reset).
+    ClearFloating,
+    /// Reset a CPU that is not running.
+    Reset {
+        /// CPU address.
+        cpu: u16,
+        /// How far.
+        kind: ResetKind,
+    },
+    /// Run state of a CPU; answered by [`CpuResponse::RunState`].
+    RunState {
+        /// CPU address.
+        cpu: u16,
+    },
+    /// Set the run state of a CPU.
+    SetRunState {
+        /// CPU address.
+        cpu: u16,
+        /// New state.
+        state: RunState,
+    },
+    /// The whole state of a CPU; refused for a protected CPU.
+    State {
+        /// CPU address.
+        cpu: u16,
+    },
+    /// Set the whole state of a CPU; refused for a protected CPU.
+    SetState {
+        /// CPU address.
+        cpu: u16,
+        /// New state.
+        state: Box<CpuState>,
+    },
+    /// Guest time in TOD units.
+    Tod,
+    /// Set guest time.
+    SetTod(u64),
+    /// Stop guest time, for a stopped VM.
+    StopTime,
+    /// Let guest time go on.
+    ResumeTime,
+    /// All CPUs idle for this many nanoseconds: a virtual clock jumps.
+    Advance(u64),
+    /// Instructions executed so far, by CPU.
+    Instructions,
+}
+
+/// Answer to a [`CpuRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CpuResponse {
+    /// Done.
+    Done,
+    /// Run state.
+    RunState(RunState),
+    /// CPU state.
+    State(Box<CpuState>),
+    /// TOD.
+    Tod(u64),
+    /// Instructions by CPU.
+    Instructions(Vec<u64>),
+    /// Refused, in words.
+    Refused(String),
+}
+
 /// Facility bit numbers (SA22-7832, chapter 4, "Facility Indications").
 pub mod facility {
     /// Ultravisor-call facility (UVC).
