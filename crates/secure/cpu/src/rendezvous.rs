@@ -373,3 +373,102 @@ const QUEUE: usize = 8;
 /// Rounds of busy waiting before a flush sleeps: the other CPU is usually at its next block at once.
 #[cfg(not(loom))]
 const SPINS: u32 = 2000;
+
+/// Model-checked with `RUSTFLAGS="--cfg loom" cargo test -p cloister-cpu --lib --release`.
+#[cfg(all(test, loom))]
+mod model {
+    use loom::thread;
+
+    use super::*;
+
+    fn check(test: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(test);
+    }
+
+    /// A page that is converted once; a CPU that uses a translation of it must see it unconverted.
+    struct Page {
+        converting: AtomicU32,
+        version: AtomicU32,
+    }
+
+    impl Page {
+        fn new() -> Arc<Self> {
+            Arc::new(Self { converting: AtomicU32::new(0), version: AtomicU32::new(0) })
+        }
+
+        fn compute(&self, cpu: &CpuRendezvous, translation: &mut Option<u32>) {
+            if cpu.check() & request::FLUSH != 0 {
+                cpu.acknowledge(|_| *translation = None);
+            }
+            if translation.is_none() && self.converting.load(Ordering::SeqCst) == 0 {
+                *translation = Some(self.version.load(Ordering::SeqCst));
+            }
+            if let Some(version) = *translation {
+                assert_eq!(self.version.load(Ordering::SeqCst), version, "used after the flush");
+            }
+        }
+
+        fn convert(&self, flush: impl FnOnce()) {
+            self.converting.store(1, Ordering::SeqCst);
+            flush();
+            self.version.store(1, Ordering::SeqCst);
+            self.converting.store(0, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn nothing_flushed_is_used_after_the_flush_has_returned() {
+        check(|| {
+            let (rendezvous, page) = (Rendezvous::new(1), Page::new());
+            let thread = thread::spawn({
+                let (cpu, page) = (rendezvous.cpu(0).unwrap(), page.clone());
+                move || {
+                    let mut translation = None;
+                    for _ in 0..2 {
+                        cpu.enter();
+                        page.compute(&cpu, &mut translation);
+                        cpu.leave();
+                    }
+                }
+            });
+            page.convert(|| rendezvous.flush(1, Flush::Page(0)));
+            thread.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn two_cpus_that_flush_each_other_both_go_on() {
+        check(|| {
+            let rendezvous = Rendezvous::new(2);
+            let run = |number: u32| {
+                let cpu = rendezvous.cpu(number).unwrap();
+                move || {
+                    cpu.enter();
+                    cpu.flush(0b11, Flush::All);
+                    let mut flushed = false;
+                    cpu.acknowledge(|_| flushed = true);
+                    assert!(flushed, "its own flush was pending");
+                    cpu.leave();
+                }
+            };
+            let (first, second) = (thread::spawn(run(0)), run(1));
+            second();
+            first.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_request_is_never_slept_through() {
+        check(|| {
+            let rendezvous = Rendezvous::new(1);
+            let thread = thread::spawn({
+                let cpu = rendezvous.cpu(0).unwrap();
+                move || assert_eq!(cpu.wait(None), request::INTERRUPT)
+            });
+            rendezvous.request(0, request::INTERRUPT);
+            thread.join().unwrap();
+        });
+    }
+}

@@ -66,7 +66,7 @@ fn no_committed_write_is_lost_and_the_host_sees_no_plaintext() {
             })
             .unwrap();
     }
-    let (rounds, live) = (60_000u64, AtomicU64::new(u64::from(CPUS)));
+    let (rounds, live) = (1_000_000u64, AtomicU64::new(u64::from(CPUS)));
     let stop = AtomicBool::new(false);
     let exports = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -87,7 +87,7 @@ fn no_committed_write_is_lost_and_the_host_sees_no_plaintext() {
                     }
                     let page = done % PAGES;
                     // Each CPU counts in a word of its own and all of them in one.
-                    let own = page << 12 | u64::from(number + 1) * 8;
+                    let own = (page << 12) + u64::from(number + 1) * 8;
                     let (Some(own), Some(shared)) = (tlb.write(0, own, 8), tlb.write(0, page << 12, 8))
                     else {
                         match storage.lookup_for_fill(page, number, View::Plain) {

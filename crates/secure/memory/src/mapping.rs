@@ -62,6 +62,17 @@ impl Mapping {
         Ok((mapping, file))
     }
 
+    /// Makes a page of the secure half zero by giving its memory back; false if that did not work.
+    pub(crate) fn release(&self, offset: usize) -> bool {
+        let secure = self.len / 2..self.len;
+        if !secure.contains(&offset) || !offset.is_multiple_of(PAGE_SIZE) {
+            return false;
+        }
+        // SAFETY: the page lies in the secure half, which is private and anonymous, so that it reads as zero
+        // afterwards; no Rust reference to guest bytes exists.
+        unsafe { madvise(self.base.as_ptr().add(offset).cast(), PAGE_SIZE, Advice::LinuxDontNeed) }.is_ok()
+    }
+
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }

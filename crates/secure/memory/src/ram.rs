@@ -9,7 +9,6 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use crate::PageBytes;
 use crate::mapping::Mapping;
 
 /// A handle to guest storage, cheap to clone, that keeps the storage mapped.
@@ -288,13 +287,6 @@ impl Ram {
             self.copy_within(to + done, from, step);
             done += step;
         }
-    }
-
-    /// Copies a whole page out.
-    pub(crate) fn page(&self, offset: usize) -> PageBytes {
-        let mut bytes = [0; crate::PAGE_SIZE];
-        self.copy_out(offset, &mut bytes);
-        bytes
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 //! converting, are told so, because only the caller knows how to wait without blocking a flush that another
 //! processor expects of it.
 
-use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering, announced};
 
 /// Which copy of a page is authoritative.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -158,7 +158,9 @@ impl PageRecord {
     /// Adds lines from which code is about to be decoded; true if the page had none before, so that
     /// writable translations of it have to be shot down first.
     pub(crate) fn add_code_lines(&self, lines: u64) -> bool {
-        self.code_lines.fetch_or(lines, Ordering::SeqCst) == 0
+        let first = self.code_lines.fetch_or(lines, Ordering::SeqCst) == 0;
+        announced();
+        first
     }
 
     /// After a write to `lines`: if code was decoded from them, makes all blocks of the page stale.
@@ -190,6 +192,7 @@ impl PageRecord {
                 return TryFill::Unsuitable(before);
             }
             self.holders.fetch_or(cpu_bit(cpu), Ordering::SeqCst);
+            announced();
             let after = self.state();
             if after.is_converting() {
                 return TryFill::Converting;
@@ -213,10 +216,11 @@ impl PageRecord {
         allowed(state)?;
         let marked =
             self.state.compare_exchange(state.0, state.0 | CONVERTING, Ordering::SeqCst, Ordering::SeqCst);
+        announced();
         Ok(marked.is_ok().then_some(state))
     }
 
-    /// The holders a converter has to shoot down; to be read after [`try_begin`](Self::try_begin).
+    /// Takes away holders that have acknowledged a flush, while the page is still converting.
     pub(crate) fn forget_holders(&self, gone: u64) {
         self.holders.fetch_and(!gone, Ordering::SeqCst);
     }
@@ -264,3 +268,160 @@ const PINS: u64 = 0xffff << PINS_SHIFT;
 const PIN: u64 = 1 << PINS_SHIFT;
 const GENERATION_SHIFT: u32 = 32;
 const DIRTY: u8 = 1;
+
+/// Model-checked with `RUSTFLAGS="--cfg loom" cargo test -p cloister-memory --lib --release`.
+#[cfg(all(test, loom))]
+mod model {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    /// A page of one word in two halves, one CPU with one translation, and a flush request.
+    #[derive(Default)]
+    struct Machine {
+        record: PageRecord,
+        host: AtomicU64,
+        secure: AtomicU64,
+        requested: AtomicU32,
+        acknowledged: AtomicU32,
+        left: AtomicU32,
+    }
+
+    impl Machine {
+        fn half(&self, is: Representation) -> &AtomicU64 {
+            if is == Representation::Raw { &self.host } else { &self.secure }
+        }
+
+        /// Counts in the page; yields how often it could.
+        fn compute(&self, rounds: u64) -> u64 {
+            let mut translation = None;
+            let mut written = 0;
+            for _ in 0..rounds {
+                let requested = self.requested.load(Ordering::SeqCst);
+                if requested != self.acknowledged.load(Ordering::SeqCst) {
+                    translation = None;
+                    self.acknowledged.store(requested, Ordering::SeqCst);
+                }
+                if translation.is_none()
+                    && let TryFill::Held { state, .. } = self.record.try_fill(0, |_| true)
+                {
+                    translation = Some(state.representation());
+                }
+                if let Some(is) = translation {
+                    let half = self.half(is);
+                    half.store(half.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                    written += 1;
+                }
+            }
+            self.left.store(1, Ordering::SeqCst);
+            written
+        }
+
+        fn convert(&self, to: Representation) {
+            let before = loop {
+                match self.record.try_begin(|_| Ok::<_, ()>(())) {
+                    Ok(Some(state)) => break state.representation(),
+                    _ => thread::yield_now(),
+                }
+            };
+            let holders = self.record.holders();
+            if holders != 0 {
+                let ticket = self.requested.fetch_add(1, Ordering::SeqCst) + 1;
+                while self.left.load(Ordering::SeqCst) == 0
+                    && self.acknowledged.load(Ordering::SeqCst) < ticket
+                {
+                    thread::yield_now();
+                }
+                self.record.forget_holders(holders);
+            }
+            if before != to {
+                let value = self.half(before).load(Ordering::Relaxed);
+                self.half(to).store(value, Ordering::Relaxed);
+                self.half(before).store(0, Ordering::Relaxed);
+            }
+            self.record.publish(to);
+        }
+
+        fn verify(&self, written: u64) {
+            let is = self.record.state().representation();
+            let other = if is == Representation::Raw { Representation::Plain } else { Representation::Raw };
+            assert_eq!(self.half(is).load(Ordering::Relaxed), written, "no committed write is lost");
+            assert_eq!(self.half(other).load(Ordering::Relaxed), 0, "nothing is left in the other half");
+        }
+    }
+
+    fn check(test: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(4);
+        builder.check(test);
+    }
+
+    #[test]
+    fn a_fill_never_races_past_the_shootdown_of_a_conversion() {
+        check(|| {
+            let machine = Arc::new(Machine::default());
+            let cpu = thread::spawn({
+                let machine = machine.clone();
+                move || machine.compute(2)
+            });
+            machine.convert(Representation::Plain);
+            let written = cpu.join().unwrap();
+            machine.verify(written);
+        });
+    }
+
+    #[test]
+    fn a_fill_does_not_survive_two_conversions_that_go_by() {
+        check(|| {
+            let machine = Arc::new(Machine::default());
+            let cpu = thread::spawn({
+                let machine = machine.clone();
+                move || machine.compute(1)
+            });
+            machine.convert(Representation::Raw);
+            machine.convert(Representation::Plain);
+            let written = cpu.join().unwrap();
+            machine.verify(written);
+        });
+    }
+
+    #[test]
+    fn two_converters_of_one_page_take_turns() {
+        check(|| {
+            let machine = Arc::new(Machine::default());
+            machine.host.store(7, Ordering::Relaxed);
+            machine.left.store(1, Ordering::SeqCst);
+            let other = thread::spawn({
+                let machine = machine.clone();
+                move || machine.convert(Representation::Plain)
+            });
+            machine.convert(Representation::Plain);
+            other.join().unwrap();
+            machine.verify(7);
+            assert_eq!(machine.record.state().generation(), 2);
+        });
+    }
+
+    /// The decoder marks, then reads; the writer writes, then looks for marks: a block with the old bytes
+    /// does not keep a valid stamp.
+    #[test]
+    fn code_decoded_from_old_bytes_is_stale() {
+        check(|| {
+            let machine = Arc::new(Machine::default());
+            let writer = thread::spawn({
+                let machine = machine.clone();
+                move || {
+                    machine.host.store(1, Ordering::SeqCst);
+                    announced();
+                    machine.record.hit_code(1);
+                }
+            });
+            let stamp = machine.record.code_stamp();
+            machine.record.add_code_lines(1);
+            let decoded = machine.host.load(Ordering::SeqCst);
+            writer.join().unwrap();
+            assert!(decoded == 1 || machine.record.code_stamp() != stamp);
+        });
+    }
+}

@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering, compiler_fence};
 use std::sync::{Arc, OnceLock};
 
+use rustix::fs::{FallocateFlags, fallocate};
+
 use crate::mapping::Mapping;
 use crate::record::TryFill;
 use crate::{
@@ -102,6 +104,7 @@ pub struct Counts {
 /// One virtual machine's storage.
 pub struct Storage {
     ram: Ram,
+    halves: Arc<Mapping>,
     size: usize,
     records: Box<[PageRecord]>,
     access: Mapping,
@@ -120,10 +123,12 @@ impl Storage {
         }
         let reserve = |(action, source)| Error::Reserve { action, size, source };
         let (halves, host_file) = Mapping::two_halves(bytes).map_err(reserve)?;
+        let halves = Arc::new(halves);
         let (access, access_file) = Mapping::access_map(bytes / PAGE_SIZE).map_err(reserve)?;
         let records = Box::new_zeroed_slice(bytes / PAGE_SIZE);
         Ok(Self {
-            ram: Ram::new(Arc::new(halves)),
+            ram: Ram::new(Arc::clone(&halves)),
+            halves,
             size: bytes,
             // SAFETY: a record is made of integer atomics, for which all-zero bytes are a value.
             records: unsafe { records.assume_init() },
@@ -324,7 +329,7 @@ impl Storage {
     ) -> Result<(), Error<E>> {
         let from = [Representation::Raw, Representation::Absent];
         self.convert(page, "a conversion to plain", &from, true, shootdown, |halves, _| {
-            let raw = Wiped(self.ram.page(halves.host));
+            let raw = self.page(halves.host);
             let mut plain = Wiped([0; PAGE_SIZE]);
             transform(&raw.0, &mut plain.0)?;
             self.ram.copy_in(halves.secure, &plain.0);
@@ -343,7 +348,7 @@ impl Storage {
     ) -> Result<T, Error<E>> {
         let from = [Representation::Plain];
         self.convert(page, "a conversion to raw", &from, false, shootdown, |halves, _| {
-            let plain = Wiped(self.ram.page(halves.secure));
+            let plain = self.page(halves.secure);
             let mut raw = Wiped([0; PAGE_SIZE]);
             let yielded = transform(&plain.0, &mut raw.0)?;
             self.ram.copy_in(halves.host, &raw.0);
@@ -362,7 +367,7 @@ impl Storage {
     ) -> Result<T, Error<E>> {
         let from = [Representation::Plain];
         self.convert(page, "a move out", &from, true, shootdown, |halves, _| {
-            let yielded = take(&Wiped(self.ram.page(halves.secure)).0)?;
+            let yielded = take(&self.page(halves.secure).0)?;
             self.ram.fill(halves.secure, 0, PAGE_SIZE);
             Ok((Representation::Absent, yielded))
         })
@@ -370,32 +375,42 @@ impl Storage {
 
     /// Plain to Raw with the content as it is: the guest makes it visible on purpose.
     pub fn share(&self, page: u64, shootdown: &dyn Shootdown) -> Result<(), Error> {
-        self.make_raw_with(page, shootdown, |plain, raw| {
-            *raw = *plain;
-            Ok(())
+        let from = [Representation::Plain];
+        self.convert(page, "sharing", &from, false, shootdown, |halves, _| {
+            self.ram.copy_within(halves.host, halves.secure, PAGE_SIZE);
+            self.ram.fill(halves.secure, 0, PAGE_SIZE);
+            Ok((Representation::Raw, ()))
         })
     }
 
     /// Raw to Plain with the content as it is.
     pub fn unshare(&self, page: u64, shootdown: &dyn Shootdown) -> Result<(), Error> {
-        self.make_plain_with(page, shootdown, |raw, plain| {
-            *plain = *raw;
-            Ok(())
+        let from = [Representation::Raw];
+        self.convert(page, "unsharing", &from, true, shootdown, |halves, _| {
+            self.ram.copy_within(halves.secure, halves.host, PAGE_SIZE);
+            self.ram.fill(halves.host, 0, PAGE_SIZE);
+            Ok((Representation::Plain, ()))
         })
     }
 
     /// Raw or Absent to Plain with all bytes zero, whatever the host had there.
     pub fn clear_plain(&self, page: u64, shootdown: &dyn Shootdown) -> Result<(), Error> {
-        self.make_plain_with(page, shootdown, |_, _| Ok(()))
+        let from = [Representation::Raw, Representation::Absent];
+        self.convert(page, "clearing to plain", &from, true, shootdown, |halves, _| {
+            // The secure half of a page that is not Plain has been scrubbed or never been touched.
+            self.release_host(halves.host);
+            Ok((Representation::Plain, ()))
+        })
     }
 
-    /// Any representation to Raw with all bytes zero. Pins do not matter: the page stays in reach.
+    /// Any representation to Raw with all bytes zero, and its memory given back. Pins do not matter: the page
+    /// stays in reach.
     pub fn destroy(&self, page: u64, shootdown: &dyn Shootdown) -> Result<(), Error> {
         use Representation::{Absent, Both, Plain, Raw};
         let from = [Raw, Plain, Both, Absent];
         self.convert(page, "destruction", &from, false, shootdown, |halves, is| {
-            self.ram.fill(halves.host, 0, PAGE_SIZE);
-            if is != Raw {
+            self.release_host(halves.host);
+            if is != Raw && !self.halves.release(halves.secure) {
                 self.ram.fill(halves.secure, 0, PAGE_SIZE);
             }
             Ok((Raw, ()))
@@ -445,7 +460,7 @@ impl Storage {
             let page = at / PAGE_SIZE as u64;
             let from = [Representation::Raw];
             self.convert(page, "encryption in place", &from, false, shootdown, |halves, _| {
-                let mut bytes = Wiped(self.ram.page(halves.host));
+                let mut bytes = self.page(halves.host);
                 let bytes = &mut bytes.0[inside..inside + part];
                 cipher.encrypt(at, bytes);
                 self.ram.copy_in(halves.host + inside, bytes);
@@ -527,10 +542,27 @@ impl Storage {
             .map_err(|source| Error::Refused { page, source })?;
         record.hit_code(u64::MAX);
         if let Some(observer) = self.observer.get() {
-            observer.converted(page, before, to, &self.ram.page(host));
+            observer.converted(page, before, to, &self.page(host).0);
         }
         ending.to = to;
         Ok(yielded)
+    }
+
+    /// Makes a page of the host half zero by giving its memory back. Cheaper than writing zeros where the
+    /// page has not been touched, and dearer where it has: for pages that the host is done with.
+    fn release_host(&self, offset: usize) {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        if fallocate(&self.host_file, flags, offset as u64, PAGE_SIZE as u64).is_err() {
+            self.ram.fill(offset, 0, PAGE_SIZE);
+        }
+    }
+
+    /// A copy of a page, which nobody else can change.
+    #[inline]
+    fn page(&self, offset: usize) -> Wiped {
+        let mut copy = Wiped([0; PAGE_SIZE]);
+        self.ram.copy_out(offset, &mut copy.0);
+        copy
     }
 
     fn existing<E>(&self, page: u64) -> Result<&PageRecord, Error<E>> {

@@ -87,6 +87,7 @@ impl Model {
             Op::Encrypt(_) => shows(shown(self.secure ^ KEY)),
             Op::EncryptRefused(_) => shows(self).and(Err("refused")),
             Op::Share(_) => shows(shown(self.secure)),
+            Op::Unshare(_) if self.is == Absent => Err("representation"),
             Op::Unshare(_) => hides(hidden(self.host)),
             Op::Clear(_) => hides(hidden(0)),
             Op::Destroy(_) => Ok(shown(0)),
