@@ -37,6 +37,7 @@ mod assembly;
 mod expr;
 mod operand;
 mod source;
+pub mod stages;
 mod table;
 
 #[cfg(test)]

@@ -46,8 +46,8 @@ fn every_mnemonic_encodes_as_in_gnu_as() {
         }
     }
     let ours = assemble(&source, "all.s").expect("our own table assembles");
-    let folder = tempdir("mnemonics");
-    let path = folder.join("all.s");
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("all.s");
     std::fs::write(&path, &source).expect("write the source");
     let Some(theirs) = gnu(&path, 0) else { return };
     compare(&source, &ours.bytes, &theirs);
@@ -81,8 +81,8 @@ start:  .byte 1, -1, 'A', 0xff, 1 + 2 * 3, (1 + 2) * 3, 1 << 4 | 3, 12 / 5, ~0 &
 end:    .space 2
     "#;
     let ours = assemble(source, "language.s").unwrap_or_else(|error| panic!("{error}"));
-    let folder = tempdir("language");
-    let path = folder.join("language.s");
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("language.s");
     std::fs::write(&path, source).expect("write the source");
     let Some(theirs) = gnu(&path, 0) else { return };
     compare(source, &ours.bytes, &theirs);
@@ -137,10 +137,10 @@ fn operand(field: Field, variant: usize) -> String {
 
 /// Assembles with GNU as and links to a flat binary at `origin`; `None` with a notice if a tool is missing.
 fn gnu(source: &Path, origin: u64) -> Option<Vec<u8>> {
-    let folder = tempdir(&format!("gnu-{}", source.file_stem()?.to_string_lossy()));
-    let prelude = folder.join("prelude.s");
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let prelude = folder.path().join("prelude.s");
     std::fs::write(&prelude, PRELUDE).expect("write the prelude");
-    let (object, linked) = (folder.join("a.o"), folder.join("a.bin"));
+    let (object, linked) = (folder.path().join("a.o"), folder.path().join("a.bin"));
     let run = |command: &mut Command| -> Option<()> {
         let output = match command.output() {
             Ok(output) => output,
@@ -191,10 +191,4 @@ fn compare(what: &str, ours: &[u8], theirs: &[u8]) {
         around(ours),
         around(theirs)
     );
-}
-
-fn tempdir(name: &str) -> std::path::PathBuf {
-    let folder = std::env::temp_dir().join(format!("cloister-asm-{}-{name}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("temporary folder");
-    folder
 }
