@@ -65,8 +65,8 @@ pub enum Problem {
     InvalidOption,
     #[error("requires an argument")]
     RequiresArgument,
-    #[error("argument {0} is not valid UTF-8")]
-    NotUtf8(usize),
+    #[error("no machines for target '{0}' in this version of Cloister; it has {1}")]
+    UnknownTarget(String, String),
     #[error("{0} is not part of this version of Cloister{1}")]
     NotAvailable(String, String),
 
@@ -186,6 +186,10 @@ pub enum Problem {
     DriveNotSet,
     #[error("Drive '{0}' is already in use by another block device")]
     DriveInUse(String),
+    #[error(
+        "Drive '{0}' is already in use because it has been automatically connected to another device (did you need 'if=none' in the drive options?)"
+    )]
+    DriveConnected(String),
 
     #[error("Must specify either driver or file")]
     DriveWithoutFile,

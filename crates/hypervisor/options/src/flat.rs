@@ -69,7 +69,7 @@ pub fn parse_flat(text: &str, implied: Option<&str>, warn: bool) -> Result<FlatO
             value = on.to_owned();
         }
         if key == "id" {
-            let id = parse_identifier(&value).ok_or_else(|| Problem::NotAnIdentifier(key))?;
+            let id = parse_identifier(&value).ok_or(Problem::NotAnIdentifier(key))?;
             out.id.get_or_insert_with(|| id.to_owned());
         } else {
             out.entries.push((key, value));

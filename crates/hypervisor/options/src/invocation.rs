@@ -4,6 +4,11 @@
 
 use std::fmt;
 
+use crate::catalogue::Catalogue;
+use crate::error::{OptionError, Problem};
+use crate::keyval::parse_keyval;
+use crate::table;
+
 /// An architecture that guests can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
@@ -28,8 +33,12 @@ impl Target {
         }
     }
 
-    fn from_name(name: &str) -> Option<Self> {
-        [Self::S390x, Self::X86_64, Self::Ppc64].into_iter().find(|target| target.name() == name)
+    /// The available target with this name.
+    fn from_name(name: &str) -> Result<Self, OptionError> {
+        Self::AVAILABLE.iter().copied().find(|target| target.name() == name).ok_or_else(|| {
+            let available: Vec<_> = Self::AVAILABLE.iter().map(|t| t.name()).collect();
+            Problem::UnknownTarget(name.to_owned(), available.join(", ")).anywhere()
+        })
     }
 }
 
@@ -44,8 +53,40 @@ impl fmt::Display for Target {
 pub struct Invocation {
     /// The program's name without its folder, as messages show it.
     pub program: String,
-    /// The target that the name implies; without one the machine type decides.
-    pub target: Option<Target>,
+    /// The target's name if the program's name has one; without one the machine type decides.
+    pub target: Option<String>,
+}
+
+impl Invocation {
+    /// The target: as the program's name says, else the one that has the machine type, else the first available.
+    pub fn resolve_target(&self, args: &[String]) -> Result<Target, OptionError> {
+        if let Some(name) = &self.target {
+            return Target::from_name(name);
+        }
+        let first = Target::AVAILABLE[0];
+        let Some(machine) = machine_type(args) else {
+            return Ok(first);
+        };
+        let has_it = |target: &Target| {
+            Catalogue::new(*target).machine(&machine).is_some_and(|machine| machine.target.is_some())
+        };
+        // An unknown machine is refused by the parser, in its own words.
+        Ok(Target::AVAILABLE.iter().copied().find(has_it).unwrap_or(first))
+    }
+}
+
+/// The last machine type named among the arguments.
+fn machine_type(args: &[String]) -> Option<String> {
+    args.windows(2)
+        .filter(|pair| {
+            let name = pair[0].trim_start_matches('-');
+            pair[0].starts_with('-') && table::find(name).is_some_and(|spec| spec.name == "machine")
+        })
+        .filter_map(|pair| {
+            let parsed = parse_keyval(&pair[1], Some("type")).ok()?;
+            parsed.tree.get("type")?.as_str().map(str::to_owned)
+        })
+        .next_back()
 }
 
 /// What a call of the program asks for.
@@ -67,7 +108,7 @@ pub fn classify(argv0: &str, args: Vec<String>) -> Command {
     let program = argv0.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("cloister").to_owned();
     let system = program.strip_prefix("qemu-system-").or_else(|| program.strip_prefix("cloister-system-"));
     if let Some(name) = system {
-        let target = Target::from_name(name);
+        let target = Some(name.to_owned());
         return Command::Vm(Invocation { program, target }, args);
     }
     match args.first() {
@@ -91,10 +132,29 @@ mod tests {
             let Command::Vm(invocation, args) = classify(name, words("disk.img -m 1G")) else {
                 panic!("{name} is a virtual machine's command line");
             };
-            assert_eq!(invocation.target, Some(Target::S390x));
+            assert_eq!(invocation.resolve_target(&args), Ok(Target::S390x));
             assert!(!invocation.program.contains('/'));
             assert_eq!(args[0], "disk.img");
         }
+    }
+
+    #[test]
+    fn a_system_name_without_machines_is_refused() {
+        let Command::Vm(invocation, args) = classify("qemu-system-riscv64", Vec::new()) else {
+            panic!("a virtual machine's command line");
+        };
+        let error = invocation.resolve_target(&args).unwrap_err();
+        assert!(error.report("x").contains("no machines for target 'riscv64'"));
+    }
+
+    #[test]
+    fn the_machine_type_gives_the_target() {
+        let Command::Vm(invocation, args) =
+            classify("cloister", words("--machine s390-ccw-virtio-8.2,usb=off"))
+        else {
+            panic!("a virtual machine's command line");
+        };
+        assert_eq!(invocation.resolve_target(&args), Ok(Target::S390x));
     }
 
     #[test]

@@ -402,7 +402,10 @@ impl Builder<'_> {
                     });
                 };
                 let used = before.iter().any(|(other, _)| other.properties.text("drive") == Some(id));
-                if used || drive.interface == DriveInterface::Virtio {
+                if drive.interface == DriveInterface::Virtio {
+                    return Err(Problem::DriveConnected(id.to_owned()).at(&drive.location));
+                }
+                if used {
                     return refuse(Problem::DriveInUse(id.to_owned()));
                 }
                 if drive.file.is_none() {

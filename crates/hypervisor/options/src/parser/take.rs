@@ -232,10 +232,7 @@ pub(crate) fn drive(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
         return Ok(());
     }
     let properties = given.keys(&flat, &[]).map_err(|problem| match problem {
-        Problem::InvalidParameter(name) if flat.get("file").is_none() => {
-            let _ = name;
-            Problem::DriveWithoutFile
-        }
+        Problem::InvalidParameter(_) if flat.get("file").is_none() => Problem::DriveWithoutFile,
         Problem::InvalidParameter(name) => Problem::BlockOption { format: format_name.clone(), name },
         // QEMU knows both spellings and reports the newer one.
         Problem::Expects { name, what } if name == "readonly" => {

@@ -1,0 +1,326 @@
+//! The packaged QEMU is the judge of grammar and messages: both programs get the same arguments and must say the
+//! same. Without it the test prints a notice and passes.
+
+use std::process::{Command, Stdio};
+
+use cloister_options::{Catalogue, Invocation, Outcome, Target, parse};
+
+const QEMU: &str = "qemu-system-s390x";
+
+/// Command lines that both refuse with the same text. Not here because ours says more: a bad `-rtc` (with its
+/// location) and `-mem-path` beside a memory backend (with a space that QEMU forgot).
+const REFUSED: &[&[&str]] = &[
+    &["-foo"],
+    &["--foo"],
+    &["-"],
+    &["---m"],
+    &["-nographic=1"],
+    &["-kernel"],
+    &["-foo", "-version"],
+    &["-version", "-foo"],
+    &["-object", "help", "-foo"],
+    // The tree form.
+    &["-machine", "s390-ccw-virtio,foo"],
+    &["-machine", "a..b=1"],
+    &["-machine", "=x"],
+    &["-machine", ","],
+    &["-machine", "x.0=1,x.2=1"],
+    &["-machine", "x=1,x.y=2"],
+    &["-machine", "x.y=2,x=1"],
+    &["-machine", "1a=2"],
+    &["-machine", "0=1"],
+    &["-machine", "_a=1"],
+    &["-machine", "x.0.1a=1"],
+    &["-smp", "1,=2"],
+    // Machines.
+    &["-machine", "foo"],
+    &["-M", "foo"],
+    &["--machine", "aes-key-wrap"],
+    &["-machine", "type="],
+    &["-machine", "{\"type\":\"none\"}"],
+    &["-machine", "s390-ccw-virtio,foo=1"],
+    &["-machine", "a_b=1"],
+    &["-machine", "help=1"],
+    &["-machine", "none,foo=1"],
+    &["-machine", "aes-key-wrap=foo"],
+    &["-machine", "usb=foo"],
+    &["-machine", "dump-guest-core=x"],
+    &["-machine", "loadparm=a_"],
+    &["-machine", "memory-backend=foo"],
+    &["-machine", "memory-backend=a", "-object", "rng-builtin,id=a"],
+    &["-machine", "accel=foo"],
+    &["-machine", "accel=tcg", "-accel", "tcg"],
+    &["-accel", "foo"],
+    &["-accel", "tcg,foo=1"],
+    &["-accel", "tcg,thread=foo"],
+    // CPUs.
+    &["-cpu", ""],
+    &["-cpu", "foo"],
+    &["-cpu", "z14,foo=on"],
+    &["-cpu", "z14,unpack=2"],
+    &["-cpu", "z14,foo"],
+    &["-smp", "x"],
+    &["-smp", "1.5"],
+    &["-smp", "-1"],
+    &["-smp", "300"],
+    &["-smp", "foo=1"],
+    &["-smp", "4,threads=2"],
+    &["-smp", "2,maxcpus=1"],
+    &["-smp", "1,maxcpus=300"],
+    &["-smp", "2,sockets=3,cores=1,maxcpus=2"],
+    &["-smp", "4,sockets=2,cores=2,maxcpus=8"],
+    &["-smp", "2,dies=2"],
+    &["-smp", "2,clusters=2"],
+    &["-machine", "none", "-smp", "2"],
+    // Memory.
+    &["-m", "3x"],
+    &["-m", "-1"],
+    &["-m", "1Mfoo"],
+    &["-m", "512MB"],
+    &["-m", "1e3"],
+    &["-m", "1.5.5"],
+    &["-m", ","],
+    &["-m", "size"],
+    &["-m", "help"],
+    &["-m", "512.5M"],
+    &["-m", "3k"],
+    &["-m", "99999999999G"],
+    &["-m", "512M,foo=1"],
+    &["-m", "size=1M,slots=x"],
+    &["-m", "size=5,maxmem=3"],
+    &["-m", "1G,slots=2"],
+    &["-object", "memory-backend-ram,id=m,size=32M", "-machine", "memory-backend=m", "-m", "64"],
+    // Objects.
+    &["-object", ""],
+    &["-object", "id=a"],
+    &["-object", "foo,id=a"],
+    &["-object", "foo,help"],
+    &["-object", "rng-builtin,"],
+    &["-object", "rng-builtin"],
+    &["--object", "rng-random,id=a,foo=1"],
+    &["-object", "rng-random,id=a,x.y=1"],
+    &["-object", "rng-random,id=a,.x=1"],
+    &["-object", "rng-random,id=1bad"],
+    &["-object", "memory-backend-ram,id=a"],
+    &["-object", "memory-backend-ram,id=a,size=foo"],
+    &["-object", "memory-backend-ram,id=a,size=1M,merge=2"],
+    &["-object", "memory-backend-file,id=a,size=1M"],
+    &["-object", "rng-builtin,id=a", "-object", "rng-builtin,id=a"],
+    &["-object", "secret,id=a,data=b,format=zz"],
+    &["-object", "{}"],
+    &["-object", "[1]"],
+    &["-object", "{\"id\":\"a\"}"],
+    &["-object", "{\"qom-type\":\"foo\"}"],
+    &["-object", "{\"qom-type\":5,\"id\":\"a\"}"],
+    &["-object", "{\"qom-type\":\"rng-builtin\",\"id\":5}"],
+    &["-object", "{\"qom-type\":\"memory-backend-ram\",\"id\":\"a\",\"size\":\"1M\"}"],
+    &["-object", "{\"qom-type\":\"memory-backend-ram\",\"id\":\"a\",\"size\":1048576,\"foo\":1}"],
+    &["-object", "{\"qom-type\":\"rng-builtin\",\"id\":\"a\"} x"],
+    // Devices.
+    &["-device", "foo"],
+    &["-device", "id=a"],
+    &["-device", "virtio-rng-ccw,foo=1"],
+    &["-device", "virtio-rng-ccw,id=1"],
+    &["-device", "virtio-rng-ccw,bus=foo"],
+    &["-device", "virtio-rng-ccw,rng=foo"],
+    &["-device", "virtio-rng-ccw,id=a", "-device", "virtio-rng-ccw,id=a"],
+    &["-device", "virtio-rng-ccw,devno=foo"],
+    &["-device", "virtio-rng-ccw,devno=fe.0.12"],
+    &["-device", "virtio-rng-ccw,devno=fe.4.1234"],
+    &["-device", "virtio-rng-ccw,devno=fe.0.0001", "-device", "virtio-rng-ccw,devno=fe.0.0001"],
+    &["-device", "virtio-rng-ccw,iommu_platform=auto"],
+    &["-device", "virtio-rng-ccw,max-bytes=foo"],
+    &["-device", "virtio-rng-ccw,period=-1"],
+    &["-device", "virtio-rng-ccw,period=99999999999"],
+    &["-device", "virtio-blk-ccw"],
+    &["-device", "virtio-blk-ccw,drive=foo"],
+    &["-device", "{\"driver\":\"foo\"}"],
+    &["-device", "{\"id\":\"foo\"}"],
+    &["-device", "{\"driver\":\"virtio-rng-ccw\",\"foo\":\"1\"}"],
+    &["-device", "{\"driver\":\"virtio-rng-ccw\",\"iommu_platform\":\"x\"}"],
+    &["-device", "{\"driver\":\"virtio-rng-ccw\",\"period\":\"1\"}"],
+    // Drives.
+    &["-drive", "if=foo"],
+    &["-drive", "foo=1"],
+    &["-drive", "if=virtio"],
+    &["-drive", "if=ide,file=/dev/null,format=raw"],
+    &["-drive", "file=/dev/null,if=none,readonly=foo"],
+    &["-drive", "file=/dev/null,if=none,snapshot=foo"],
+    &["-drive", "file=/dev/null,if=none,format=foo"],
+    &["-drive", "file=/dev/null,if=none,cache=foo"],
+    &["-drive", "file=/dev/null,if=none,media=foo"],
+    &["-drive", "file=/dev/null,if=none,format=raw,foo=1"],
+    &["-drive", "file=/dev/null,index=foo"],
+    &["-drive", "file=a,driver=raw,format=raw"],
+    &["-drive", "id=1,file=x"],
+    &["-drive", "file=/dev/null,if=none,id=a,format=raw", "-drive", "file=/dev/null,if=none,id=a,format=raw"],
+    &["-drive", "file=/dev/null,format=raw,index=0", "-drive", "file=/dev/null,format=raw,index=0"],
+    &["-drive", "file=/dev/null,format=raw,id=d", "-device", "virtio-blk-ccw,drive=d"],
+    // Characters.
+    &["-display", "foo"],
+    &["-chardev", "stdio"],
+    &["-chardev", "foo,id=a"],
+    &["-chardev", "stdio,id=a,foo=1"],
+    &["-mon", "chardev=xx"],
+    &["-mon", "foo=1"],
+    // The rest.
+    &["-initrd", "x"],
+    &["-append", "x"],
+    &["-name", "foo,bar=1"],
+    &["-name", "x,debug-threads=2"],
+    &["-name", "guest=a,process=b,="],
+    &["-uuid", "foo"],
+    &["-rtc", "foo=1"],
+    &["-boot", "foo=1"],
+    &["-boot", "z"],
+    &["-boot", "strict=foo"],
+    &["-icount", "foo"],
+    &["-icount", "11"],
+    &["-icount", "shift=-1"],
+    &["-icount", "shift="],
+    &["-icount", "3,sleep=foo"],
+    &["-icount", "3,foo=1"],
+    &["-icount", "align=on"],
+    &["-icount", "auto,align=on,sleep=off"],
+    &["-seed", ""],
+    &["-seed", "foo"],
+    &["-seed", "-1"],
+    &["-msg", "foo=1"],
+    &["-msg", "timestamp=foo"],
+    &["-overcommit", "foo=1"],
+];
+
+/// Command lines that both accept, shown by the refusal of a bad device at their end.
+const ACCEPTED: &[&[&str]] = &[
+    &[],
+    &["-machine", "s390-ccw-virtio,"],
+    &["-machine", "usb=off", "-machine", "s390-ccw-virtio", "-machine", "aes_key_wrap=off"],
+    &["-machine", "loadparm=ab,loadparm=cd"],
+    &["-machine", "none", "-m", "3"],
+    &["-machine", "s390-ccw-virtio-2.4,smp.cpus=2"],
+    &["-machine", "memory-backend=m", "-object", "memory-backend-ram,id=m,size=32M"],
+    &["-M", "accel=foo:tcg"],
+    &["-accel", "tcg,thread=multi"],
+    &["-cpu", "max,vxeh=off,vxeh2=off,vxpdeh=off,vxpd=off"],
+    &["-smp", "2,"],
+    &["-smp", "cpus=2,cpus=1"],
+    &["-smp", "2,sockets=2,cores=1,threads=1"],
+    &["-m", ""],
+    &["-m", "0"],
+    &["-m", " 5"],
+    &["-m", "+5"],
+    &["-m", "16", "-m", "size=32"],
+    &["-m", "32,slots=1,maxmem=64M"],
+    &["-object", "memory-backend-ram,id=a,size=1.5k"],
+    &["-object", "rng-builtin,id=a,"],
+    &["-object", "rng-builtin,id=a,id=b", "-device", "virtio-rng-ccw,rng=a"],
+    &["-object", "{\"qom-type\":\"rng-builtin\",\"id\":\"a\"} "],
+    &["-device", "virtio-rng,devno=0.0.1234,period=0x10"],
+    &["-device", "virtio-rng-ccw,bus=virtual-css"],
+    &["-drive", "file=/dev/null,if=none,id=a,format=raw", "-device", "virtio-blk,drive=a,iommu_platform=on"],
+    &["-drive", "file=/dev/null,format=raw", "-drive", "file=/dev/null,format=raw"],
+    &["-name", "a,,b=c"],
+    &["-name", "guest=g,debug-threads=on"],
+    &["-uuid", "4be30d9d-1f1f-49f0-aa27-f38fc66f594c"],
+    &["-rtc", "base=2020-01-01T00:00:00"],
+    &["-rtc", "clock=vm"],
+    &["-boot", "strict=on"],
+    &["-icount", "shift=3,sleep=off"],
+    &["-icount", "sleep=off"],
+    &["-seed", "0x10"],
+    &["-seed", "5000000000"],
+    &["-msg", "timestamp=off"],
+    &["-overcommit", "mem-lock=off"],
+    &["-serial", "none", "-monitor", "none", "-nodefaults", "-no-user-config", "-no-reboot", "-no-shutdown"],
+    &["-chardev", "null,id=c", "-serial", "chardev:c"],
+    &["-chardev", "null,id=c", "-mon", "c,mode=control"],
+    &["-only-migratable"],
+];
+
+/// Requests for help: the first line is the same.
+const HELP: &[&[&str]] = &[
+    &["-machine", "help"],
+    &["-M", "?"],
+    &["-machine", "none,help"],
+    &["-object", "help"],
+    &["-object", "rng-random,help"],
+    &["-device", "virtio-rng-ccw,help"],
+    &["-device", "virtio-blk,?"],
+    &["-accel", "help"],
+    &["-chardev", "help"],
+    &["-append", "x", "-object", "help"],
+];
+
+#[test]
+fn both_refuse_with_the_same_text() {
+    each(REFUSED, |args| {
+        let (qemu, status) = qemu(args);
+        let ours = match cloister(args) {
+            Err(text) => text.trim_end().to_owned(),
+            Ok(_) => "accepted".to_owned(),
+        };
+        let status_is_one = status == Some(1);
+        (qemu == ours && status_is_one)
+            .then_some(())
+            .ok_or(format!("qemu ({status:?}): {qemu}\n  ours: {ours}"))
+    });
+}
+
+#[test]
+fn both_accept() {
+    each(ACCEPTED, |args| {
+        let args: Vec<&str> = args.iter().copied().chain(["-device", "foo"]).collect();
+        let (qemu, _) = qemu(&args);
+        let ours = cloister(&args).err().unwrap_or_default();
+        let last = "qemu-system-s390x: -device foo: 'foo' is not a valid device model name";
+        let same = ours == last && qemu.lines().last() == Some(last);
+        same.then_some(()).ok_or(format!("qemu: {qemu}\n  ours: {ours}"))
+    });
+}
+
+#[test]
+fn both_print_help() {
+    each(HELP, |args| {
+        let (qemu, status) = qemu(args);
+        let first = qemu.lines().next().unwrap_or_default();
+        let ours = match cloister(args) {
+            Ok(Outcome::Print(text)) => text,
+            Ok(Outcome::Run(_)) => "no help".to_owned(),
+            Err(text) => text,
+        };
+        let same = status == Some(0) && ours.lines().next() == Some(first);
+        same.then_some(()).ok_or(format!("qemu: {first}\n  ours: {ours}"))
+    });
+}
+
+fn each(cases: &[&[&str]], check: impl Fn(&[&str]) -> Result<(), String>) {
+    if Command::new(QEMU).arg("-version").output().is_err() {
+        eprintln!("notice: {QEMU} is not installed, nothing compared");
+        return;
+    }
+    let wrong: Vec<String> =
+        cases.iter().filter_map(|args| check(args).err().map(|text| format!("{args:?}\n  {text}"))).collect();
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn qemu(args: &[&str]) -> (String, Option<i32>) {
+    let output = Command::new(QEMU)
+        .args(["-display", "none"])
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("it ran a moment ago");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text)
+        .trim_end()
+        // The newest machine is the one of the release.
+        .replace("s390-ccw-virtio-7.2", "s390-ccw-virtio-8.2");
+    (text, output.status.code())
+}
+
+fn cloister(args: &[&str]) -> Result<Outcome, String> {
+    let invocation = Invocation { program: QEMU.to_owned(), target: Some("s390x".to_owned()) };
+    let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+    parse(&invocation, &Catalogue::new(Target::S390x), &args)
+        .map_err(|error| error.report(&invocation.program))
+}
