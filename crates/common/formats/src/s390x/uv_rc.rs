@@ -96,10 +96,20 @@ pub const fn explain(command: UvCommand, rc: Rc, rrc: Rrc) -> Option<&'static st
         (C::UNPACK | C::VERIFY, 0x102, 0x1b) => Some("Page digest list (PLD) mismatch"),
         (C::UNPACK | C::VERIFY, 0x102, 0x1c) => Some("Tweak digest list (TLD) mismatch"),
         (C::UNPACK | C::VERIFY, 0x102, 0x1d) => Some("Mismatch in number of encrypted pages"),
-        (C::UNPACK, 0x10a, _) => Some("the page to unpack is not mapped"),
-        (C::CONV_TO_SEC, 0x10a, _) => Some("the page to import is not mapped"),
-        (C::CONV_TO_SEC, 0x104, _) => {
-            Some("the page to import is not what was exported last: altered, swapped or replayed")
+        (C::CPU_SET_STATE, 0x101, _) => Some("the state is not a CPU state"),
+        (
+            C::UNPACK
+            | C::CONV_TO_SEC
+            | C::CONV_FROM_SEC
+            | C::DESTR_SEC_STOR
+            | C::PIN_PAGE_SHARED
+            | C::UNPIN_PAGE_SHARED,
+            0x10a,
+            _,
+        ) => Some("the page is not mapped"),
+        (C::PIN_PAGE_SHARED, 0x107, _) => Some("the page is not shared"),
+        (C::CONV_TO_SEC | C::SET_SHARED_ACCESS | C::REMOVE_SHARED_ACCESS, 0x104, _) => {
+            Some("the content of the page is lost: altered, swapped, replayed or destroyed by the host")
         }
         (C::SET_SHARED_ACCESS | C::REMOVE_SHARED_ACCESS, 0x101, _) => {
             Some("the address is not in the guest's storage")
