@@ -33,6 +33,14 @@ pub struct BootStages<'a> {
     pub protected_loader: &'a [u8],
 }
 
+impl BootStages<'static> {
+    /// The project's own loaders, assembled from `guests/s390x/stage-a.s` and `stage-b.s`.
+    pub const BUILT_IN: Self = Self {
+        plain_loader: include_bytes!(concat!(env!("OUT_DIR"), "/stage-a.bin")),
+        protected_loader: include_bytes!(concat!(env!("OUT_DIR"), "/stage-b.bin")),
+    };
+}
+
 /// The options of `pv image create`.
 #[derive(Clone, Debug)]
 pub struct CreateOptions {

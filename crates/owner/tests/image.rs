@@ -1,4 +1,5 @@
 //! Images as their users make and read them.
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -232,6 +233,21 @@ fn loaders_that_do_not_fit_are_refused() {
         let made = build(&input, &keys, &settings, &Keys::default(), &stages, &mut SeededEntropy::new(b"x"));
         assert!(matches!(made, Err(OwnerError::Image(ImageError::Stage { .. }))));
     }
+}
+
+#[test]
+fn se_image_3_3_the_projects_own_loaders_fit() {
+    let stages = BootStages::BUILT_IN;
+    // Entry at 0x11000; nothing that a loader could take for a kernel.
+    assert!(stages.plain_loader.len() > 0x1000 && stages.plain_loader.len().is_multiple_of(8));
+    assert_ne!(stages.plain_loader[8..14], *b"S390EP");
+    let kernel = kernel(0x11000, 0);
+    let input = Input { kernel: &kernel, ramdisk: None, cmdline: None };
+    let (keys, settings) = ([machine("host").public()], Settings::default());
+    let mut entropy = SeededEntropy::new(b"x");
+    let (image, report) = build(&input, &keys, &settings, &Keys::default(), &stages, &mut entropy).unwrap();
+    assert_eq!(image.len() as u64, report.size);
+    assert!(inspect_bytes("image", &image, None).unwrap().digests.unwrap().good());
 }
 
 #[test]
