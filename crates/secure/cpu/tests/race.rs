@@ -110,6 +110,10 @@ fn no_committed_write_is_lost_and_the_host_sees_no_plaintext() {
                         }
                         continue;
                     };
+                    // Widens the gap in which a converter that does not wait would strike.
+                    if done % 64 == 0 {
+                        std::thread::yield_now();
+                    }
                     ram.write_u64_be(own, ram.read_u64_be(own) + 1);
                     ram.fetch_update_u64_be(shared, |value| value + 1);
                     done += 1;

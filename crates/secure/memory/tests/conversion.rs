@@ -123,7 +123,8 @@ fn perform(storage: &Storage, host: &File, op: &Op) -> (u64, Result<(), &'static
             },
         ),
         Op::HostWrite(page, value) => {
-            host.write_all_at(&[value; PAGE_SIZE], page * PAGE_SIZE as u64).unwrap();
+            host.write_all_at(&[value; PAGE_SIZE], page * PAGE_SIZE as u64)
+                .expect("the host can write its half");
             (page, Ok(()))
         }
         Op::Decrypt(page) => (
@@ -165,7 +166,7 @@ fn perform(storage: &Storage, host: &File, op: &Op) -> (u64, Result<(), &'static
 }
 
 fn file(fd: std::os::fd::BorrowedFd<'_>) -> File {
-    File::from(fd.try_clone_to_owned().unwrap())
+    File::from(fd.try_clone_to_owned().expect("descriptors are left"))
 }
 
 proptest! {
