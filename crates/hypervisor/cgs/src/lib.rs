@@ -1,1 +1,19 @@
-//! Confidential guest support: the framework and one module per mechanism.
+//! Confidential guest support: one trait for everything that a mechanism does to a machine, one module per
+//! mechanism, and one registry that says which target has which mechanism and generates the help of `-object`.
+//!
+//! No mechanism is carried out here. The firmware below the platform's door protects the guest; this crate decides
+//! whether the machine is fit for it, what else must change, and what the user is told.
+#![forbid(unsafe_code)]
+
+mod elsewhere;
+mod error;
+mod guest;
+mod registry;
+pub mod s390_pv;
+
+pub use error::CgsError;
+pub use guest::{
+    BootImage, ConfidentialGuest, DeviceFacts, Effects, HostFacts, MachineFacts, PlatformStep, ResetKind,
+    Transition, VirtioDefault,
+};
+pub use registry::{Mechanism, catalogue, mechanisms, resolve, resolve_or_implicit};

@@ -1,0 +1,269 @@
+//! IBM Secure Execution (protected virtualization on s390x): `-object s390-pv-guest`.
+//!
+//! The guest enters protected mode by itself with DIAGNOSE X'308' subcode 10 and leaves it on a reset, so most of
+//! this module answers [`Transition`]s. What the Ultravisor does then is not here: the machine asks the platform.
+
+use cloister_options::{ObjectRole, ObjectSpec, ObjectType, Target};
+
+use crate::error::CgsError;
+use crate::guest::{
+    BootImage, ConfidentialGuest, Effects, HostFacts, MachineFacts, PlatformStep, ResetKind, Transition,
+    VirtioDefault,
+};
+use crate::registry::Mechanism;
+
+/// The registry's line.
+pub(crate) const MECHANISM: Mechanism = Mechanism {
+    object: &ObjectType {
+        name: TYPE,
+        targets: Some(&[Target::S390x]),
+        role: ObjectRole::ConfidentialGuest,
+        // The image carries everything that is the owner's to say.
+        keys: &[],
+        doc: "IBM Secure Execution",
+    },
+    make: Some(|_: &ObjectSpec| Box::new(S390PvGuest::new(true))),
+    make_implicit: Some(|machine| {
+        machine.unpack.then(|| Box::new(S390PvGuest::new(false)) as Box<dyn ConfidentialGuest>)
+    }),
+};
+
+/// Why a protected guest stays where it is.
+pub const MIGRATION_BLOCKER: &str = "protected VMs are currently not migratable.";
+
+/// DIAGNOSE X'308' subcode 10: the machine or the parameters are not fit for a protected guest.
+pub const DIAG_308_INVALID_FOR_PV: u16 = 0x0a02;
+
+/// UV return code of "set secure configuration parameters" when no key slot of the header opens.
+pub const RC_NO_KEY_SLOT: u16 = 0x0108;
+
+/// Most CPUs of a protected guest: so many 16-byte entries fit into the 4 KiB SCCB of "read SCP information" behind
+/// its fixed part, which the extended-length facility makes longer.
+pub fn max_cpus(extended_length_sccb: bool) -> u32 {
+    let first_entry = if extended_length_sccb { 144 } else { 128 };
+    (4096 - first_entry) / 16
+}
+
+/// A guest that may enter protected mode.
+#[derive(Debug)]
+pub struct S390PvGuest {
+    requested: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Clear,
+    Entering,
+    Protected { secure: Option<bool> },
+}
+
+impl S390PvGuest {
+    /// A guest in the clear; `requested` by an object, or able to protect itself because its CPU can unpack.
+    pub fn new(requested: bool) -> Self {
+        Self { requested, state: State::Clear }
+    }
+
+    fn enter(&mut self, machine: &MachineFacts) -> Result<Effects, CgsError> {
+        fit(machine)?;
+        if machine.needs_discard {
+            return Err(CgsError::Discard);
+        }
+        if machine.only_migratable {
+            return Err(CgsError::OnlyMigratable(MIGRATION_BLOCKER));
+        }
+        self.state = State::Entering;
+        let blind = machine.devices.iter().filter(|device| device.access_platform == Some(false));
+        Ok(Effects {
+            merging_off: true,
+            discard: Some(false),
+            warnings: blind
+                .map(|device| {
+                    format!(
+                        "{} '{}' has iommu_platform=off: a protected guest refuses it",
+                        device.driver, device.name
+                    )
+                })
+                .collect(),
+        })
+    }
+}
+
+impl ConfidentialGuest for S390PvGuest {
+    fn type_name(&self) -> &'static str {
+        TYPE
+    }
+
+    fn requested(&self) -> bool {
+        self.requested
+    }
+
+    fn check(&self, host: &HostFacts, machine: &MachineFacts) -> Result<(), CgsError> {
+        if !self.requested {
+            return Ok(());
+        }
+        if !host.ultravisor {
+            return Err(CgsError::NoUltravisor);
+        }
+        if !host.prot_virt {
+            return Err(CgsError::ProtVirtOff);
+        }
+        if !machine.unpack {
+            return Err(CgsError::CpuModel);
+        }
+        // QEMU tells about huge pages only when the guest wants to enter; such a guest never could.
+        fit(machine)
+    }
+
+    fn init(&mut self, machine: &MachineFacts) -> Result<Effects, CgsError> {
+        let mut effects = Effects::default();
+        if self.requested {
+            effects.merging_off = true;
+            if machine.only_migratable {
+                effects.warnings.push(format!(
+                    "with -only-migratable the guest cannot enter protected mode: {MIGRATION_BLOCKER}"
+                ));
+            }
+        }
+        Ok(effects)
+    }
+
+    fn on_boot_image(&mut self, image: &BootImage) -> Result<Effects, CgsError> {
+        let mut effects = Effects::default();
+        if image.protected {
+            for (given, option, part) in [
+                (image.initrd, "-initrd", "initial ramdisk"),
+                (image.append, "-append", "kernel command line"),
+            ] {
+                if given {
+                    effects.warnings.push(format!(
+                        "{option} has no effect: the image is encrypted and carries its own {part}"
+                    ));
+                }
+            }
+        } else if self.requested {
+            // It may still load and enter an encrypted image later.
+            tracing::debug!("the boot image is not encrypted; the guest starts in the clear");
+        }
+        Ok(effects)
+    }
+
+    fn on_transition(&mut self, transition: Transition, machine: &MachineFacts) -> Result<Effects, CgsError> {
+        match transition {
+            Transition::Enter => self.enter(machine),
+            Transition::Entered { secure } => {
+                self.state = State::Protected { secure };
+                Ok(Effects::default())
+            }
+            Transition::Leave => {
+                let was_clear = self.state == State::Clear;
+                self.state = State::Clear;
+                Ok(Effects { discard: (!was_clear).then_some(true), ..Effects::default() })
+            }
+        }
+    }
+
+    fn on_reset(&mut self, kind: ResetKind) -> &'static [PlatformStep] {
+        match (self.state, kind) {
+            (State::Clear, ResetKind::Clear | ResetKind::Normal | ResetKind::External) => &[],
+            (State::Entering | State::Protected { .. }, ResetKind::Clear | ResetKind::Normal) => {
+                &[PlatformStep::UnshareAll, PlatformStep::PrepareReset]
+            }
+            (State::Entering | State::Protected { .. }, ResetKind::External) => &[PlatformStep::Disable],
+        }
+    }
+
+    fn migration_blockers(&self) -> &'static [&'static str] {
+        match self.state {
+            State::Clear => &[],
+            State::Entering | State::Protected { .. } => &[MIGRATION_BLOCKER],
+        }
+    }
+
+    fn virtio_defaults(&self) -> &'static [VirtioDefault] {
+        match self.requested {
+            true => &[VirtioDefault { property: "iommu_platform", value: true }],
+            false => &[],
+        }
+    }
+
+    fn secure(&self) -> Option<bool> {
+        match self.state {
+            State::Clear | State::Entering => Some(false),
+            State::Protected { secure } => secure,
+        }
+    }
+}
+
+/// A command to the platform, numbered as in Linux's `KVM_S390_PV_COMMAND` (Documentation/virt/kvm/api.rst, 4.125).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the interface")]
+pub enum PvCommand {
+    Enable = 0,
+    Disable = 1,
+    SetSecParms = 2,
+    Unpack = 3,
+    Verify = 4,
+    PrepReset = 5,
+    UnshareAll = 6,
+    Info = 7,
+    Dump = 8,
+}
+
+impl PvCommand {
+    /// The name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enable => "KVM_PV_ENABLE",
+            Self::Disable => "KVM_PV_DISABLE",
+            Self::SetSecParms => "KVM_PV_SET_SEC_PARMS",
+            Self::Unpack => "KVM_PV_UNPACK",
+            Self::Verify => "KVM_PV_VERIFY",
+            Self::PrepReset => "KVM_PV_PREP_RESET",
+            Self::UnshareAll => "KVM_PV_UNSHARE_ALL",
+            Self::Info => "KVM_PV_INFO",
+            Self::Dump => "KVM_PV_DUMP",
+        }
+    }
+
+    /// Whether the run cannot go on after its failure: the guest's pages would stay in a state nobody knows.
+    pub fn failure_is_fatal(self) -> bool {
+        match self {
+            Self::Disable | Self::PrepReset | Self::UnshareAll => true,
+            Self::Enable | Self::SetSecParms | Self::Unpack | Self::Verify | Self::Info | Self::Dump => false,
+        }
+    }
+
+    /// What the user is told when the platform refuses it: `rc` and `rrc` of the Ultravisor, `errno` of the call.
+    pub fn failure_text(self, rc: u16, rrc: u16, errno: i32) -> String {
+        let mut text = format!(
+            "KVM PV command {} ({}) failed: header rc {rc:x} rrc {rrc:x} IOCTL rc: {errno}",
+            self as u8,
+            self.name()
+        );
+        if self == Self::SetSecParms {
+            text.push_str("\nFailed to set secure execution parameters");
+            if rc == RC_NO_KEY_SLOT {
+                text.push_str("\nPlease check whether the image is correctly encrypted for this host");
+            }
+        }
+        text
+    }
+}
+
+const TYPE: &str = "s390-pv-guest";
+
+/// What holds for a start with the object and for entering, asked for or not.
+fn fit(machine: &MachineFacts) -> Result<(), CgsError> {
+    let most = max_cpus(machine.extended_length_sccb);
+    if machine.max_cpus > most {
+        return Err(CgsError::TooManyCpus(most));
+    }
+    if let Some(device) = machine.devices.iter().find(|device| device.pass_through) {
+        return Err(CgsError::PassThrough { name: device.name.clone(), driver: device.driver.clone() });
+    }
+    match machine.huge_pages {
+        Some(size) => Err(CgsError::HugePages { size }),
+        None => Ok(()),
+    }
+}
