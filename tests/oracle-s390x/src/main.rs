@@ -1,0 +1,91 @@
+//! Runs random cases under QEMU and under the core and reports every difference.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use cloister_oracle_s390x::campaign::{self, Campaign};
+
+/// The z/Architecture core against packaged QEMU.
+#[derive(Parser)]
+struct Arguments {
+    /// Seed: the same seed and case number always mean the same case
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Number of cases
+    #[arg(long, default_value_t = 20_000)]
+    cases: u64,
+    /// Number of the first case
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Only these mnemonics (repeat or separate by commas)
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Share of cases that are sequences, in percent
+    #[arg(long, default_value_t = 20)]
+    sequences: u64,
+    /// Cases in one image
+    #[arg(long, default_value_t = 2048)]
+    batch: u64,
+    /// Compare QEMU with itself in reversed order instead of the core
+    #[arg(long)]
+    self_check: bool,
+    /// Print the coverage table
+    #[arg(long)]
+    coverage: bool,
+    /// Print at most this many differences of one mnemonic
+    #[arg(long, default_value_t = 3)]
+    show: usize,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("oracle-s390x: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<bool> {
+    let a = Arguments::parse();
+    let Some(version) = cloister_oracle_s390x::qemu::version() else {
+        bail!("{} is not installed (package qemu-system-misc)", cloister_oracle_s390x::qemu::program());
+    };
+    let report = campaign::run(&Campaign {
+        seed: a.seed,
+        cases: a.cases,
+        first: a.first,
+        only: a.only,
+        sequences: a.sequences,
+        batch: a.batch,
+        self_check: a.self_check,
+        show: a.show,
+    })?;
+    for text in &report.differences {
+        println!("{text}");
+    }
+    for text in &report.skipped {
+        println!("left out because QEMU itself failed:\n{text}");
+    }
+    if a.coverage {
+        println!("{}", report.coverage.table());
+    }
+    let absent = report.coverage.unimplemented();
+    if !absent.is_empty() {
+        println!("not implemented by the core: {}", absent.join(" "));
+    }
+    println!(
+        "{version}: {} cases, {} different, {} not implemented, {} instructions executed; QEMU {:.1} s, core {:.1} s",
+        report.cases,
+        report.different,
+        report.unimplemented,
+        report.coverage.executed(),
+        report.oracle_time.as_secs_f64(),
+        report.core_time.as_secs_f64()
+    );
+    Ok(report.different == 0)
+}
