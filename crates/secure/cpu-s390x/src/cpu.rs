@@ -1,7 +1,12 @@
 //! The hot state of one CPU, and the small vocabulary in which instructions are written.
 
+use crate::access::{Slot, TLB_SLOTS};
+use crate::dat::{Contexts, View};
 use crate::op::{Flow, Op, Trap};
+use crate::system::{CoreExit, Env, Pending, Side};
 use cloister_arch::s390x::{Exit, Psw, program};
+use cloister_memory::Ram;
+use std::sync::{Arc, Mutex};
 
 /// One CPU's registers and what its instructions need at hand.
 pub(crate) struct Cpu {
@@ -31,11 +36,130 @@ pub(crate) struct Cpu {
     pub(crate) trap_detail: u32,
     /// Filled with [`Flow::Exit`].
     pub(crate) exit: Option<Exit>,
+    /// The last signed operation overflowed (set and taken within one instruction).
+    pub(crate) fixed_overflow: bool,
     /// A store hit a page that holds decoded code of the running block's page.
     pub(crate) code_written: bool,
+    /// Number of the current view of storage, part of every TLB tag.
+    pub(crate) context: u64,
+    /// Number of the view of instruction fetches.
+    pub(crate) code_context: u64,
+    /// Access to guest storage by offset.
+    pub(crate) ram: Ram,
+    /// Translation lookaside buffer.
+    pub(crate) tlb: Box<[Slot; TLB_SLOTS]>,
+    /// Masks, timers or translations have changed: look at them before the next block.
+    pub(crate) recheck: bool,
+    /// Instructions executed, exact between blocks.
+    pub(crate) executed: u64,
+    /// What the current view is.
+    pub(crate) view: View,
+    /// Views that have a number.
+    pub(crate) contexts: Box<Contexts>,
+    /// What all CPUs share.
+    pub(crate) env: Arc<Env>,
+    /// This CPU's side of the rendezvous.
+    pub(crate) side: Side,
+    /// CPU address.
+    pub(crate) address: u16,
+    /// Prefix.
+    pub(crate) prefix: u64,
+    /// TOD programmable register.
+    pub(crate) todpr: u32,
+    /// Clock comparator.
+    pub(crate) clock_comparator: u64,
+    /// CPU timer: guest time at which it passes zero, or its value while the CPU does not run.
+    pub(crate) cpu_timer: u64,
+    /// Guest time (TOD units) at which `cpu_timer` had its value.
+    pub(crate) cpu_timer_at: u64,
+    /// Breaking-event address.
+    pub(crate) breaking_event: u64,
+    /// Translation-exception identification of the pending [`Trap`].
+    pub(crate) teid: u64,
+    /// Exception access identification of the pending [`Trap`].
+    pub(crate) access_id: u8,
+    /// Monitor code of the pending [`Trap`].
+    pub(crate) monitor_code: u64,
+    /// Real address of the table entry that the last walk stopped at, or 0.
+    pub(crate) walk_entry: u64,
+    /// Leave for something other than an architected exit.
+    pub(crate) core_exit: Option<CoreExit>,
+    /// Program interruptions since an instruction was last completed.
+    pub(crate) program_streak: u32,
+    /// Instructions that a virtual clock knows of.
+    pub(crate) retired: u64,
+    /// What the completion of the last exit does.
+    pub(crate) pending: Option<Pending>,
 }
 
 impl Cpu {
+    /// A CPU after a clear reset.
+    pub(crate) fn new(env: Arc<Env>, address: u16, side: Side) -> Self {
+        let mut cpu = Self {
+            gprs: [0; 16],
+            psw: Psw::default(),
+            cc: 0,
+            block_addr: 0,
+            addr_mask: 0,
+            fprs: [0; 16],
+            fpc: 0,
+            ars: [0; 16],
+            crs: [0; 16],
+            trap: 0,
+            trap_detail: 0,
+            exit: None,
+            code_written: false,
+            context: 0,
+            code_context: 0,
+            ram: env.storage.ram(),
+            tlb: Box::new([Slot::EMPTY; TLB_SLOTS]),
+            recheck: true,
+            executed: 0,
+            view: View::default(),
+            contexts: Box::new(Contexts::new()),
+            env,
+            side,
+            address,
+            prefix: 0,
+            todpr: 0,
+            clock_comparator: 0,
+            cpu_timer: 0,
+            cpu_timer_at: 0,
+            breaking_event: 0,
+            teid: 0,
+            access_id: 0,
+            monitor_code: 0,
+            walk_entry: 0,
+            core_exit: None,
+            program_streak: 0,
+            retired: 0,
+            pending: None,
+            fixed_overflow: false,
+        };
+        cpu.initial_reset();
+        cpu
+    }
+
+    /// Whether the guest has this facility.
+    pub(crate) fn facility(&self, bit: u16) -> bool {
+        self.env.has_facility(bit)
+    }
+
+    /// Serialises operations that need more than one interlocked access (PERFORM LOCKED OPERATION).
+    pub(crate) fn locked_operation(&self) -> Arc<Mutex<()>> {
+        Arc::clone(&self.env.locked_operation)
+    }
+
+    /// Sets the addressing mode: EA and BA as in the PSW mask.
+    pub(crate) fn set_addressing_mode(&mut self, mode: u64) {
+        self.psw.mask = self.psw.mask & !(Psw::EA | Psw::BA) | mode;
+        self.addr_mask = address_mask(mode);
+    }
+
+    /// Access registers have been loaded. They are taken as designating the primary space, so that nothing
+    /// depends on them.
+    pub(crate) fn access_registers_changed(&mut self) {}
+
     /// Address of `op`.
     #[inline(always)]
     pub(crate) fn here(&self, op: &Op) -> u64 {
@@ -119,5 +243,14 @@ impl Cpu {
     #[inline(always)]
     pub(crate) fn stored(&self) -> Flow {
         if self.code_written { Flow::End } else { Flow::Next }
+    }
+}
+
+/// Mask for effective addresses in an addressing mode.
+pub(crate) fn address_mask(psw_mask: u64) -> u64 {
+    match psw_mask & (Psw::EA | Psw::BA) {
+        0 => 0xff_ffff,
+        Psw::BA => 0x7fff_ffff,
+        _ => u64::MAX,
     }
 }

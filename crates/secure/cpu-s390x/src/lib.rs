@@ -5,8 +5,19 @@
 //! [`cloister_arch::s390x::Exit`].
 #![forbid(unsafe_code)]
 
+mod access;
 mod control;
 mod cpu;
+mod dat;
 mod decode;
 mod insn;
+mod interrupt;
+mod lowcore;
 mod op;
+mod run;
+mod sigp;
+mod state;
+mod system;
+mod time;
+
+pub use system::{CoreExit, Error, PageView, RunLimit, SecureGuest, System, UvcAnswer};

@@ -1,0 +1,530 @@
+//! The run loop of one CPU: finds the block for the PSW, executes it, and looks after everything that can come
+//! between blocks.
+//!
+//! What an instruction does is in `insn` and `control`; how an interruption is taken is in `interrupt`.
+
+use crate::access::{Slot, TLB_SLOTS};
+use crate::cpu::Cpu;
+use crate::dat::{Access, TRAP_LEAVE};
+use crate::decode;
+use crate::interrupt::nullifies;
+use crate::op::{Flow, Format, Op, Step, Trap};
+use crate::system::{CoreExit, Local, RunLimit, Store, ns_from_tod};
+use cloister_arch::s390x::{Completion, Exit, Psw, program};
+use cloister_cpu::{BlockLink, CodeCache, CodeKey, Decode, request};
+use cloister_memory::{Shootdown, Storage};
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+/// Instructions between two looks at a real clock.
+const POLL: u64 = 8192;
+/// Instructions in a block.
+const BLOCK: usize = 64;
+/// Entries of the lookup by logical address.
+const JUMPS: usize = 4096;
+/// Decoded blocks kept.
+const BLOCKS: usize = 1 << 15;
+
+/// A CPU and its decoded code. They are apart so that a block can be read while the CPU changes.
+pub(crate) struct Vcpu {
+    pub(crate) cpu: Cpu,
+    storage: Arc<Storage>,
+    blocks: CodeCache<Box<[Op]>>,
+    jumps: Box<[Jump; JUMPS]>,
+}
+
+/// A block found before for a logical address.
+#[derive(Clone, Copy)]
+struct Jump {
+    addr: u64,
+    mode: u64,
+    link: Option<BlockLink>,
+}
+
+const NO_JUMP: Jump = Jump { addr: 0, mode: 0, link: None };
+
+/// How a run of operations ended.
+enum End {
+    /// The PSW is right; go on.
+    Go,
+    /// An instruction was not completed.
+    Trap { here: u64, next: u64, len: u8 },
+    /// Leave the core.
+    Exit,
+}
+
+impl Vcpu {
+    pub(crate) fn new(cpu: Cpu) -> Self {
+        Self {
+            storage: Arc::clone(&cpu.env.storage),
+            cpu,
+            blocks: CodeCache::new(BLOCKS),
+            jumps: Box::new([NO_JUMP; JUMPS]),
+        }
+    }
+
+    /// Forgets decoded code: the facility list has changed.
+    pub(crate) fn forget_code(&mut self) {
+        self.blocks.clear();
+        self.jumps.fill(NO_JUMP);
+        self.cpu.flush_translations();
+    }
+
+    /// See [`System::run`](crate::System::run).
+    pub(crate) fn run(&mut self, limit: RunLimit, completion: Option<Completion>) -> CoreExit {
+        self.cpu.side.enter();
+        let exit = self.run_entered(limit, completion);
+        let cpu = &mut self.cpu;
+        cpu.retire();
+        let local = &cpu.env.locals[usize::from(cpu.address)];
+        local.instructions.store(cpu.executed, Ordering::Relaxed);
+        local.running.store(false, Ordering::Relaxed);
+        cpu.side.leave();
+        exit
+    }
+
+    fn run_entered(&mut self, limit: RunLimit, completion: Option<Completion>) -> CoreExit {
+        let end = limit.instructions.map(|n| self.cpu.executed.saturating_add(n));
+        self.cpu.serve_flushes();
+        if let Err(exit) = self.cpu.complete(completion) {
+            return exit;
+        }
+        loop {
+            match self.between_blocks(limit, end) {
+                Err(exit) => return exit,
+                Ok(0) => {}
+                Ok(chunk) => {
+                    if let Err(exit) = self.execute(chunk) {
+                        return exit;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everything that is not executing: requests, orders, interruptions, waiting. Yields how many
+    /// instructions may be executed before the next look.
+    fn between_blocks(&mut self, limit: RunLimit, end: Option<u64>) -> Result<u64, CoreExit> {
+        let cpu = &mut self.cpu;
+        cpu.recheck = false;
+        if cpu.side.check() != 0 {
+            cpu.serve_flushes();
+            let taken = cpu.side.take(request::KICK | request::INTERRUPT | request::STOP);
+            if taken & request::KICK != 0 {
+                return Err(CoreExit::Guest(Exit::Kicked));
+            }
+        }
+        if cpu.serve_orders()? {
+            return Err(CoreExit::Guest(Exit::Stopped));
+        }
+        let env = Arc::clone(&cpu.env);
+        let local = &env.locals[usize::from(cpu.address)];
+        if matches!(local.state.load(Ordering::SeqCst), Local::STOPPED | Local::CHECK_STOP) {
+            local.running.store(false, Ordering::Relaxed);
+            if !limit.block {
+                return Err(CoreExit::Guest(Exit::Stopped));
+            }
+            cpu.side.wait(None);
+            return Ok(0);
+        }
+        if env.protected().is_some() {
+            // Both prefix pages must be there before an interruption may need them.
+            for page in [0, 0x1000] {
+                if cpu.absolute_offset(cpu.prefix + page, false).is_err()
+                    && let Some(exit) = cpu.core_exit.take()
+                {
+                    return Err(exit);
+                }
+            }
+        }
+        if cpu.take_interruption()? {
+            return Ok(0);
+        }
+        if cpu.psw.mask & Psw::WAIT != 0 {
+            return self.wait(limit);
+        }
+        local.running.store(true, Ordering::Relaxed);
+        cpu.retire();
+        let poll = match cpu.timer_deadline() {
+            _ if end.is_some_and(|end| end == cpu.executed) => return Err(CoreExit::Guest(Exit::Budget)),
+            None => POLL,
+            Some(tod) => env.clock.instructions_until(ns_from_tod(tod)).clamp(1, POLL),
+        };
+        Ok(end.map_or(poll, |end| poll.min(end - cpu.executed)))
+    }
+
+    fn wait(&mut self, limit: RunLimit) -> Result<u64, CoreExit> {
+        let cpu = &mut self.cpu;
+        let psw = cpu.full_psw();
+        cpu.env.locals[usize::from(cpu.address)].running.store(false, Ordering::Relaxed);
+        if psw.is_disabled_wait() {
+            return Err(CoreExit::Guest(Exit::DisabledWait(psw)));
+        }
+        let wake_after_ns =
+            cpu.timer_deadline().map(|tod| ns_from_tod(tod).saturating_sub(cpu.env.clock.now()));
+        if !limit.block {
+            return Err(CoreExit::Guest(Exit::Idle { wake_after_ns }));
+        }
+        cpu.retire();
+        cpu.side.wait(wake_after_ns.map(Duration::from_nanos));
+        Ok(0)
+    }
+
+    /// Executes blocks, at most `left` instructions, until something has to be looked at.
+    fn execute(&mut self, mut left: u64) -> Result<(), CoreExit> {
+        while left > 0 && self.cpu.side.check() == 0 && !self.cpu.recheck {
+            let cpu = &mut self.cpu;
+            let addr = cpu.psw.addr;
+            let mode = mode(cpu);
+            let jump = &self.jumps[(addr >> 1) as usize % JUMPS];
+            let block = if jump.addr == addr && jump.mode == mode {
+                jump.link.and_then(|link| self.blocks.follow(&self.storage, link))
+            } else {
+                None
+            };
+            let (end, done) = match block {
+                Some(block) => run_ops(cpu, &block[..block.len().min(left as usize)]),
+                None => match self.find(addr, mode) {
+                    Ok(Found::Cached) => continue,
+                    Ok(Found::Once(op)) => run_ops(&mut self.cpu, std::slice::from_ref(&op)),
+                    Err(Trap) => {
+                        // An instruction that cannot be fetched counts as two bytes long.
+                        (End::Trap { here: addr, next: addr.wrapping_add(2) & self.cpu.addr_mask, len: 2 }, 0)
+                    }
+                },
+            };
+            let cpu = &mut self.cpu;
+            cpu.executed += done;
+            left -= done;
+            match end {
+                End::Go => {}
+                End::Exit => {
+                    let exit = cpu.exit.take().map(CoreExit::Guest).or_else(|| cpu.core_exit.take());
+                    return Err(exit.unwrap_or(CoreExit::Guest(Exit::Kicked)));
+                }
+                End::Trap { here, next, len } => {
+                    if done > 0 {
+                        cpu.program_streak = 0;
+                    }
+                    cpu.trapped(here, next, len)?;
+                    continue;
+                }
+            }
+            cpu.program_streak = 0;
+        }
+        Ok(())
+    }
+
+    /// Finds or decodes the block at `addr`.
+    #[cold]
+    #[inline(never)]
+    fn find(&mut self, addr: u64, mode: u64) -> Result<Found, Trap> {
+        let cpu = &mut self.cpu;
+        if addr & 1 != 0 {
+            return Err(cpu.program(program::SPECIFICATION));
+        }
+        let slot = cpu.code_slot(addr)?;
+        let at = addr & 0xfff;
+        // Everything in `mode` above the context.
+        let key = CodeKey::new(u64::from(slot.page), at, (mode >> 12) as u32);
+        let remember = Jump { addr, mode, link: None };
+        if let Some((_, link)) = self.blocks.get(&self.storage, key) {
+            self.jumps[(addr >> 1) as usize % JUMPS] = Jump { link: Some(link), ..remember };
+            return Ok(Found::Cached);
+        }
+        let first = fetch(cpu, addr)?;
+        if at as usize + decode::length(first[0]) > 0x1000 || self.blocks.decode(key) == Decode::Once {
+            return Ok(Found::Once(decode_one(cpu, first, 0)));
+        }
+        // The extent first, so that only lines with code are marked; then, when writes to them are noticed,
+        // the decoding.
+        let extent =
+            decode_block(cpu, slot, addr).last().map_or(0, |op| usize::from(op.offset) + usize::from(op.len));
+        let stamp = self.storage.mark_code(u64::from(slot.page), at as usize, extent, &cpu.side);
+        cpu.serve_flushes();
+        let again = cpu.code_slot(addr)?;
+        if again.page != slot.page {
+            return Ok(Found::Cached);
+        }
+        let mut ops = decode_block(cpu, again, addr);
+        while ops.last().is_some_and(|op| usize::from(op.offset) + usize::from(op.len) > extent) {
+            ops.pop();
+        }
+        if ops.is_empty() {
+            return Ok(Found::Cached);
+        }
+        let link = self.blocks.insert(key, stamp, None, ops.into_boxed_slice());
+        self.jumps[(addr >> 1) as usize % JUMPS] =
+            Jump { link: Some(link), mode: self::mode(&self.cpu), ..remember };
+        Ok(Found::Cached)
+    }
+}
+
+enum Found {
+    /// There is a block now; look again.
+    Cached,
+    /// Execute this and decode again next time.
+    Once(Op),
+}
+
+/// What besides the address decides about a block: view of the fetches, addressing mode, problem state.
+#[inline(always)]
+fn mode(cpu: &Cpu) -> u64 {
+    cpu.code_context | (cpu.psw.mask >> 31 & 3) << 12 | (cpu.psw.mask >> 48 & 1) << 14
+}
+
+/// Executes operations until one does not simply go on. Yields how many were completed.
+#[inline(always)]
+fn run_ops(cpu: &mut Cpu, ops: &[Op]) -> (End, u64) {
+    cpu.block_addr = cpu.psw.addr;
+    cpu.code_written = false;
+    for (done, op) in (1..).zip(ops) {
+        match (op.exec)(cpu, op) {
+            Ok(Flow::Next) => {}
+            Ok(Flow::Jump) => return (End::Go, done),
+            Ok(Flow::End) => {
+                cpu.psw.addr = cpu.next(op);
+                return (End::Go, done);
+            }
+            Ok(Flow::Exit) => {
+                cpu.psw.addr = cpu.next(op);
+                return (End::Exit, done);
+            }
+            Err(Trap) => {
+                return (End::Trap { here: cpu.here(op), next: cpu.next(op), len: op.len }, done - 1);
+            }
+        }
+    }
+    if let Some(op) = ops.last() {
+        cpu.psw.addr = cpu.next(op);
+    }
+    (End::Go, ops.len() as u64)
+}
+
+/// Decodes from `addr` to the end of the block, inside one page.
+fn decode_block(cpu: &Cpu, slot: Slot, addr: u64) -> Vec<Op> {
+    let start = (addr & 0xfff) as usize;
+    let page = (addr & !0xfff).wrapping_add(slot.addend) as usize;
+    let mut bytes = [0; (BLOCK + 1) * 6];
+    let available = (0x1000 - start).min(BLOCK * 6);
+    cpu.ram.copy_out(page + start, &mut bytes[..available]);
+    let mut ops = Vec::with_capacity(16);
+    let mut at = 0;
+    while ops.len() < BLOCK {
+        let len = decode::length(bytes[at]);
+        if at + len > available {
+            break;
+        }
+        let mut text = [0; 6];
+        text[..len].copy_from_slice(&bytes[at..at + len]);
+        let op = decode_one(cpu, text, at as u16);
+        let ends = ends_block(&op);
+        ops.push(op);
+        at += len;
+        if ends {
+            break;
+        }
+    }
+    ops
+}
+
+/// Decodes one instruction for the current state and facilities.
+fn decode_one(cpu: &Cpu, bytes: [u8; 6], offset: u16) -> Op {
+    let Some(index) = decode::find(bytes) else {
+        log_unknown(bytes);
+        return decode::blank(operation, NO_ENTRY, decode::length(bytes[0]) as u8, offset);
+    };
+    let entry = decode::entry(index);
+    let mut op = decode::operands(bytes, index, offset);
+    if entry.facility != 0 && !cpu.env.has_facility(entry.facility) {
+        op.exec = operation;
+    } else if entry.privileged && cpu.psw.mask & Psw::PROBLEM != 0 {
+        op.exec = privileged;
+    }
+    op
+}
+
+/// Entry number of an operation code that does not exist.
+const NO_ENTRY: u16 = u16::MAX;
+
+fn ends_block(op: &Op) -> bool {
+    op.entry == NO_ENTRY || decode::entry(op.entry).ends_block
+}
+
+/// Formats whose immediate is an offset from the instruction, in bytes.
+fn is_relative(format: Format) -> bool {
+    use Format::{RIEb, RIEc, RIEe, RILb, RILc, RIb, RIc, RSI};
+    matches!(format, RIb | RIc | RILb | RILc | RIEb | RIEc | RIEe | RSI)
+}
+
+fn operation(cpu: &mut Cpu, _: &Op) -> Step {
+    Err(cpu.program(program::OPERATION))
+}
+
+fn privileged(cpu: &mut Cpu, _: &Op) -> Step {
+    Err(cpu.program(program::PRIVILEGED))
+}
+
+/// Fetches one instruction, also across a page; bytes behind it are zero.
+fn fetch(cpu: &mut Cpu, addr: u64) -> Result<[u8; 6], Trap> {
+    let mut bytes = [0; 6];
+    let mut done = 0;
+    while done < bytes.len() {
+        let at = cpu.wrap(addr, done);
+        // Halfword by halfword: the next page may not exist, and need not.
+        let slot = cpu.code_slot(at)?;
+        cpu.ram.copy_out(at.wrapping_add(slot.addend) as usize, &mut bytes[done..done + 2]);
+        done += 2;
+        if done >= decode::length(bytes[0]) {
+            break;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Names an operation code that the core does not have, once.
+#[cold]
+fn log_unknown(bytes: [u8; 6]) {
+    static SEEN: OnceLock<Mutex<HashSet<[u8; 6]>>> = OnceLock::new();
+    let key = match decode::length(bytes[0]) {
+        2 => [bytes[0], if bytes[0] == 1 { bytes[1] } else { 0 }, 0, 0, 0, 0],
+        4 => [bytes[0], bytes[1], 0, 0, 0, 0],
+        _ => [bytes[0], bytes[1] & 15, 0, 0, 0, bytes[5]],
+    };
+    let mut seen = crate::system::lock(SEEN.get_or_init(Mutex::default));
+    if seen.len() < 1000 && seen.insert(key) {
+        tracing::warn!("operation exception: the core has no instruction {bytes:02x?}");
+    }
+}
+
+impl Cpu {
+    /// TLB entry for fetching the instruction at `addr`.
+    fn code_slot(&mut self, addr: u64) -> Result<Slot, Trap> {
+        let slot = self.tlb[(addr >> 12) as usize % TLB_SLOTS];
+        if slot.read == (addr & !0xfff | self.code_context) && !self.env.has_facility(130) {
+            return Ok(slot);
+        }
+        let (view, space) = (self.view, self.instruction_space());
+        let key = (self.psw.mask >> 52 & 15) as u8;
+        self.enter_view(space, key);
+        let slot = self.fill_for(addr, Access::Execute);
+        self.enter(view);
+        slot
+    }
+
+    /// Acknowledges requested flushes.
+    pub(crate) fn serve_flushes(&mut self) {
+        if self.side.check() & request::FLUSH == 0 {
+            return;
+        }
+        let side = self.side.clone();
+        side.acknowledge(|flush| match flush {
+            cloister_cpu::Flush::Page(page) => self.forget_page(page as u32),
+            cloister_cpu::Flush::All => self.flush_translations(),
+        });
+    }
+
+    /// Lets a running conversion finish.
+    pub(crate) fn wait_for_conversion(&mut self) {
+        self.serve_flushes();
+        self.side.pause();
+    }
+
+    /// Makes all CPUs forget all translations, and waits until they have.
+    pub(crate) fn flush_everywhere(&mut self) {
+        self.flush_translations();
+        if self.env.locals.len() > 1 {
+            self.side.flush(u64::MAX, cloister_cpu::Flush::All);
+        }
+    }
+
+    fn forget_page(&mut self, page: u32) {
+        for slot in self.tlb.iter_mut().filter(|slot| slot.page == page) {
+            *slot = Slot::EMPTY;
+        }
+    }
+
+    /// After a store of `len` bytes at `offset` of storage into a page with code.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn wrote_code(&mut self, page: u32, offset: usize, len: usize) {
+        if self.env.storage.code_write(u64::from(page), offset & 0xfff, len) {
+            self.code_written = true;
+        }
+        if self.env.storage.record(u64::from(page)).is_some_and(|record| record.code_lines() == 0) {
+            // Stores are fast again until the next decoding, which flushes this entry.
+            for slot in self.tlb.iter_mut().filter(|slot| slot.page == page) {
+                slot.flags &= !Slot::CODE;
+                if slot.flags == Slot::WRITABLE {
+                    slot.write = slot.read;
+                }
+            }
+        }
+    }
+
+    /// Takes the program interruption of an instruction that was not completed.
+    #[cold]
+    #[inline(never)]
+    fn trapped(&mut self, here: u64, next: u64, len: u8) -> Result<(), CoreExit> {
+        if self.trap == TRAP_LEAVE {
+            self.psw.addr = here;
+            return Err(self.core_exit.take().unwrap_or(CoreExit::Guest(Exit::Kicked)));
+        }
+        self.psw.addr = if nullifies(self.trap) { here } else { next };
+        self.take_program(len)
+    }
+
+    /// Executes the instruction at `target` as if it stood at `op` (EXECUTE): bits 8-15 are ORed with
+    /// `modifier`.
+    pub(crate) fn execute(&mut self, op: &Op, target: u64, modifier: u8) -> Step {
+        if target & 1 != 0 {
+            return Err(self.program(program::SPECIFICATION));
+        }
+        let mut bytes = fetch(self, target)?;
+        if matches!(bytes[0], 0x44) || (bytes[0] == 0xc6 && bytes[1] & 15 == 0) {
+            return Err(self.program(program::EXECUTE));
+        }
+        bytes[1] |= modifier;
+        let mut inner = decode_one(self, bytes, op.offset);
+        if inner.entry != NO_ENTRY && is_relative(decode::entry(inner.entry).format) {
+            // Relative operands count from the target.
+            inner.imm = inner.imm.wrapping_add(target.wrapping_sub(self.here(op)) as i64);
+        }
+        inner.len = op.len;
+        (inner.exec)(self, &inner)
+    }
+
+    /// Completes the exit the hypervisor has worked on.
+    fn complete(&mut self, completion: Option<Completion>) -> Result<(), CoreExit> {
+        let (Some(completion), Some(pending)) = (completion, self.pending.take()) else { return Ok(()) };
+        if let Some(code) = completion.program {
+            self.trap = code;
+            self.trap_detail = 0;
+            self.teid = 0;
+            return self.take_program(pending.ilc);
+        }
+        if let Some(buffer) = &completion.buffer {
+            let buffer = &buffer[..buffer.len().min(pending.len)];
+            // The handler has checked the access; another CPU may have taken the page away since, and then
+            // the result is lost as it would be with a store that came a moment earlier.
+            let stored = match pending.store {
+                Store::Nothing => Ok(()),
+                Store::Logical(addr) => self.write_bytes(addr, buffer),
+                Store::Absolute(addr) => self.write_absolute(addr, buffer),
+            };
+            if stored.is_err() {
+                self.core_exit = None;
+                tracing::debug!(cpu = self.address, "the operand block of an exit is no longer accessible");
+            }
+        }
+        if let (Some(value), Some(register)) = (completion.result, pending.result) {
+            self.set_g(register, value);
+        }
+        if let Some(cc) = completion.cc {
+            self.cc = cc & 3;
+        }
+        Ok(())
+    }
+}

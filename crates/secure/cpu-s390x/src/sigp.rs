@@ -1,0 +1,178 @@
+//! SIGNAL PROCESSOR (SA22-7832, chapter 4, "CPU Signaling and Response").
+//!
+//! Orders that need the addressed CPU's registers are queued and carried out by that CPU itself, between two
+//! instructions; until then it answers busy.
+
+use crate::cpu::Cpu;
+use crate::op::{Flow, Op, Step};
+use crate::system::{Local, LocalQueue, Order};
+use cloister_arch::s390x::{LocalInterrupt, ResetKind};
+use std::sync::atomic::Ordering;
+
+const STATUS_NOT_RUNNING: u32 = 0x400;
+const STATUS_INCORRECT_STATE: u32 = 0x200;
+const STATUS_INVALID_PARAMETER: u32 = 0x100;
+const STATUS_CALL_PENDING: u32 = 0x80;
+const STATUS_STOPPED: u32 = 0x40;
+const STATUS_CHECK_STOP: u32 = 0x10;
+const STATUS_INVALID_ORDER: u32 = 0x02;
+
+/// Answer to an order.
+enum Answer {
+    Accepted,
+    Status(u32),
+    Busy,
+    NotOperational,
+}
+
+impl Cpu {
+    /// SIGP.
+    pub(crate) fn sigp(&mut self, op: &Op) -> Step {
+        let order = (self.ea(op) & 0xff) as u8;
+        let address = self.w(op.r2) as u16;
+        let parameter = self.g(op.r1 | 1);
+        self.cc = match self.signal(order, address, parameter) {
+            Answer::Accepted => 0,
+            Answer::Status(status) => {
+                self.set_w(op.r1, status);
+                1
+            }
+            Answer::Busy => 2,
+            Answer::NotOperational => 3,
+        };
+        Ok(Flow::End)
+    }
+
+    fn signal(&mut self, order: u8, address: u16, parameter: u64) -> Answer {
+        if order == 0x12 {
+            // Set architecture: this configuration knows z/Architecture only and is in it.
+            return Answer::Status(STATUS_INVALID_PARAMETER);
+        }
+        let env = self.env.clone();
+        let Some(target) = env.local(address) else { return Answer::NotOperational };
+        if order == 0x15 {
+            let running = address == self.address || target.running.load(Ordering::Relaxed);
+            if !running {
+                std::thread::yield_now();
+                return Answer::Status(STATUS_NOT_RUNNING);
+            }
+            return Answer::Accepted;
+        }
+        let state = target.state.load(Ordering::SeqCst);
+        if target.with_queue(|queue| !queue.orders.is_empty()) {
+            std::thread::yield_now();
+            return Answer::Busy;
+        }
+        let stopped = state == Local::STOPPED;
+        let queue = |change: &mut dyn FnMut(&mut LocalQueue)| {
+            target.with_queue(change);
+            env.attention(address);
+            Answer::Accepted
+        };
+        let own = address == self.address;
+        // Also on this CPU itself it happens between two instructions: now.
+        let order_now = |cpu: &mut Self, order: Order| {
+            if !own {
+                return queue(&mut |queue| queue.orders.push_back(order));
+            }
+            match cpu.carry_out(order) {
+                Ok(()) => Answer::Accepted,
+                Err(_) => Answer::Status(STATUS_INVALID_PARAMETER),
+            }
+        };
+        match order {
+            // Sense
+            0x01 => {
+                let mut status = match state {
+                    Local::STOPPED => STATUS_STOPPED,
+                    Local::CHECK_STOP => STATUS_CHECK_STOP,
+                    _ => 0,
+                };
+                if target.with_queue(|queue| queue.external_call.is_some()) {
+                    status |= STATUS_CALL_PENDING;
+                }
+                if status == 0 { Answer::Accepted } else { Answer::Status(status) }
+            }
+            // External call
+            0x02 => {
+                let source = self.address;
+                let taken = target.with_queue(|queue| match queue.external_call {
+                    Some(_) => false,
+                    None => {
+                        queue.external_call = Some(source);
+                        true
+                    }
+                });
+                if !taken {
+                    return Answer::Status(STATUS_CALL_PENDING);
+                }
+                env.attention(address);
+                Answer::Accepted
+            }
+            // Emergency signal
+            0x03 => {
+                let interrupt = LocalInterrupt::EmergencySignal(self.address);
+                queue(&mut |queue| queue.add(interrupt))
+            }
+            // Start
+            0x04 => {
+                if stopped {
+                    target.state.store(Local::OPERATING, Ordering::SeqCst);
+                    env.attention(address);
+                }
+                Answer::Accepted
+            }
+            // Stop
+            0x05 if stopped => Answer::Accepted,
+            0x05 => queue(&mut |queue| queue.add(LocalInterrupt::Stop { store_status: false })),
+            // Restart
+            0x06 => queue(&mut |queue| queue.add(LocalInterrupt::Restart)),
+            // Stop and store status
+            0x09 if stopped => order_now(self, Order::StoreStatus(Order::AT_PREFIX)),
+            0x09 => queue(&mut |queue| queue.add(LocalInterrupt::Stop { store_status: true })),
+            // Initial CPU reset, CPU reset
+            0x0b | 0x0c => {
+                let kind = if order == 0x0b { ResetKind::Initial } else { ResetKind::Normal };
+                order_now(self, Order::Reset(kind))
+            }
+            // Set prefix
+            0x0d => {
+                let prefix = parameter as u32 & 0x7fff_e000;
+                if !self.has_storage(u64::from(prefix)) || !self.has_storage(u64::from(prefix) + 0x1000) {
+                    return Answer::Status(STATUS_INVALID_PARAMETER);
+                }
+                if !stopped {
+                    return Answer::Status(STATUS_INCORRECT_STATE);
+                }
+                order_now(self, Order::SetPrefix(prefix))
+            }
+            // Store status at address
+            0x0e => {
+                let absolute = parameter & 0x7fff_fe00;
+                if !self.has_storage(absolute) {
+                    return Answer::Status(STATUS_INVALID_PARAMETER);
+                }
+                if !stopped {
+                    return Answer::Status(STATUS_INCORRECT_STATE);
+                }
+                order_now(self, Order::StoreStatus(absolute))
+            }
+            // Conditional emergency signal: the guest asks us to spare a CPU that is not waiting in the given
+            // space; delivering it is always right.
+            0x16 => {
+                let interrupt = LocalInterrupt::EmergencySignal(self.address);
+                queue(&mut |queue| queue.add(interrupt))
+            }
+            _ => Answer::Status(STATUS_INVALID_ORDER),
+        }
+    }
+
+    fn has_storage(&self, absolute: u64) -> bool {
+        self.env.storage.record(absolute >> 12).is_some()
+    }
+}
+
+impl Order {
+    /// Address of a store-status order that means the CPU's own save area.
+    pub(crate) const AT_PREFIX: u64 = u64::MAX;
+}

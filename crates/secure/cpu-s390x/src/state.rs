@@ -1,0 +1,161 @@
+//! Saving, restoring and resetting a CPU, and store status.
+//!
+//! Nothing here changes while a CPU runs: all of it happens between instructions.
+
+use crate::cpu::Cpu;
+use crate::lowcore;
+use crate::op::Trap;
+use crate::system::{CoreExit, LocalQueue, Order};
+use cloister_arch::s390x::{CpuState, Psw, ResetKind, RunState};
+use std::sync::atomic::Ordering;
+
+/// CR0 and CR14 after an initial CPU reset (SA22-7832, chapter 4, "Resets").
+const CR0_RESET: u64 = 0xe0;
+const CR14_RESET: u64 = 0xc200_0000;
+
+impl Cpu {
+    /// CPU, initial-CPU or clear reset.
+    pub(crate) fn reset(&mut self, kind: ResetKind) {
+        self.reset_registers(kind);
+        let env = self.env.clone();
+        let local = &env.locals[usize::from(self.address)];
+        local.with_queue(|queue| *queue = LocalQueue::default());
+        local.set_run_state(RunState::Stopped);
+    }
+
+    fn reset_registers(&mut self, kind: ResetKind) {
+        if kind != ResetKind::Normal {
+            self.initial_reset();
+        }
+        if kind == ResetKind::Clear {
+            self.gprs = [0; 16];
+            self.ars = [0; 16];
+            self.fprs = [0; 16];
+        }
+        self.program_streak = 0;
+        self.pending = None;
+        self.flush_translations();
+    }
+
+    /// The initial-reset part: PSW, prefix, timers, control registers.
+    pub(crate) fn initial_reset(&mut self) {
+        self.crs = [0; 16];
+        self.crs[0] = CR0_RESET;
+        self.crs[14] = CR14_RESET;
+        self.fpc = 0;
+        self.prefix = 0;
+        self.todpr = 0;
+        self.clock_comparator = 0;
+        self.cpu_timer = 0;
+        self.cpu_timer_at = self.tod();
+        self.breaking_event = 1;
+        self.set_psw(Psw::default());
+    }
+
+    /// Carries out a SIGP order on this CPU.
+    pub(crate) fn carry_out(&mut self, order: Order) -> Result<(), CoreExit> {
+        match order {
+            Order::Reset(kind) => self.reset(kind),
+            Order::SetPrefix(prefix) => {
+                self.prefix = u64::from(prefix);
+                self.flush_translations();
+            }
+            Order::StoreStatus(Order::AT_PREFIX) => self.store_status(self.prefix + lowcore::SAVE, true)?,
+            Order::StoreStatus(absolute) => self.store_status(absolute, true)?,
+            Order::Start => {
+                self.env.locals[usize::from(self.address)].set_run_state(RunState::Operating);
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores the status (SA22-7832, chapter 4, "Store Status"): at `base` the floating-point registers, then
+    /// the rest. With `psw`, the PSW and the prefix too.
+    pub(crate) fn store_status(&mut self, base: u64, psw: bool) -> Result<(), CoreExit> {
+        let mut area = [0; 0x200];
+        let mut put = |at: usize, bytes: &[u8]| area[at..at + bytes.len()].copy_from_slice(bytes);
+        for i in 0..16 {
+            put(8 * i, &self.fprs[i].to_be_bytes());
+            put(0x80 + 8 * i, &self.gprs[i].to_be_bytes());
+            put(0x140 + 4 * i, &self.ars[i].to_be_bytes());
+            put(0x180 + 8 * i, &self.crs[i].to_be_bytes());
+        }
+        if psw {
+            let psw = self.full_psw();
+            put(0x100, &psw.mask.to_be_bytes());
+            put(0x108, &psw.addr.to_be_bytes());
+        }
+        put(0x118, &(self.prefix as u32).to_be_bytes());
+        put(0x11c, &self.fpc.to_be_bytes());
+        put(0x124, &self.todpr.to_be_bytes());
+        put(0x128, &self.cpu_timer_now().to_be_bytes());
+        put(0x130, &(self.clock_comparator >> 8).to_be_bytes());
+        let mut done = 0;
+        while done < area.len() {
+            let at = base + done as u64;
+            let part = (0x1000 - (at & 0xfff) as usize).min(area.len() - done);
+            match self.absolute_offset(at, true) {
+                Ok(offset) => self.ram.copy_in(offset, &area[done..done + part]),
+                Err(Trap) => {
+                    if let Some(exit) = self.core_exit.take() {
+                        return Err(exit);
+                    }
+                }
+            }
+            self.env.storage.code_write(at >> 12, (at & 0xfff) as usize, part);
+            done += part;
+        }
+        Ok(())
+    }
+
+    /// The whole state.
+    pub(crate) fn save(&self) -> CpuState {
+        let local = &self.env.locals[usize::from(self.address)];
+        CpuState {
+            version: CpuState::VERSION,
+            address: self.address,
+            psw: self.full_psw(),
+            gprs: self.gprs,
+            ars: self.ars,
+            crs: self.crs,
+            fprs: self.fprs,
+            fpc: self.fpc,
+            prefix: self.prefix as u32,
+            todpr: self.todpr,
+            clock_comparator: self.clock_comparator,
+            cpu_timer: self.cpu_timer_now(),
+            breaking_event: self.breaking_event,
+            run_state: local.run_state(),
+            pending: local.with_queue(|queue| queue.interruptions()),
+            instructions: self.executed,
+        }
+    }
+
+    /// Takes over a state; the CPU address stays.
+    pub(crate) fn restore(&mut self, state: &CpuState) {
+        self.gprs = state.gprs;
+        self.ars = state.ars;
+        self.crs = state.crs;
+        self.fprs = state.fprs;
+        self.fpc = state.fpc;
+        self.prefix = u64::from(state.prefix & 0x7fff_e000);
+        self.todpr = state.todpr;
+        self.clock_comparator = state.clock_comparator;
+        self.set_cpu_timer(state.cpu_timer);
+        self.breaking_event = state.breaking_event;
+        self.executed = state.instructions;
+        self.retired = self.executed;
+        self.pending = None;
+        self.program_streak = 0;
+        self.set_psw(state.psw);
+        self.flush_translations();
+        let env = self.env.clone();
+        let local = &env.locals[usize::from(self.address)];
+        local.with_queue(|queue| {
+            *queue = LocalQueue::default();
+            state.pending.iter().for_each(|&interrupt| queue.add(interrupt));
+        });
+        local.set_run_state(state.run_state);
+        local.instructions.store(self.executed, Ordering::Relaxed);
+    }
+}
