@@ -14,10 +14,13 @@ pub struct Mechanism {
     /// Its object type.
     pub object: &'static ObjectType,
     /// Make it for a guest whose user asked for it; without one, no target of this version has it.
-    pub(crate) make: Option<fn(&ObjectSpec) -> Box<dyn ConfidentialGuest>>,
+    pub(crate) make: Option<Make>,
     /// Make it for a guest that can protect itself unasked on such a machine.
-    pub(crate) make_implicit: Option<fn(&MachineFacts) -> Option<Box<dyn ConfidentialGuest>>>,
+    pub(crate) make_implicit: Option<MakeImplicit>,
 }
+
+pub(crate) type Make = fn(&ObjectSpec) -> Box<dyn ConfidentialGuest>;
+pub(crate) type MakeImplicit = fn(&MachineFacts) -> Option<Box<dyn ConfidentialGuest>>;
 
 const REGISTRY: &[Mechanism] = &[
     s390_pv::MECHANISM,

@@ -31,7 +31,8 @@ pub(crate) const MECHANISM: Mechanism = Mechanism {
 /// Why a protected guest stays where it is.
 pub const MIGRATION_BLOCKER: &str = "protected VMs are currently not migratable.";
 
-/// DIAGNOSE X'308' subcode 10: the machine or the parameters are not fit for a protected guest.
+/// DIAGNOSE X'308' subcode 10: the machine or the parameters are not fit for a protected guest. The guest gets this
+/// answer whenever [`Transition::Enter`] is refused, and the user the refusal's text.
 pub const DIAG_308_INVALID_FOR_PV: u16 = 0x0a02;
 
 /// UV return code of "set secure configuration parameters" when no key slot of the header opens.
