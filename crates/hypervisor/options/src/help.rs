@@ -101,7 +101,7 @@ pub(crate) fn cpus(catalogue: &Catalogue) -> String {
     let mut out = String::from("Available CPUs:\n");
     for cpu in catalogue.cpus() {
         let kind = match (cpu.is_static, cpu.name.as_str()) {
-            (_, "max") => "",
+            (_, "max" | "qemu") => "",
             (true, _) => "(static, migration-safe)",
             (false, _) => "(migration-safe)",
         };
@@ -131,9 +131,7 @@ pub(crate) fn objects(catalogue: &Catalogue) -> String {
 
 pub(crate) fn object_properties(object: &ObjectType) -> String {
     const ID: Key = Key::new("id", Kind::Text, "Name by which other options refer to it").required();
-    let mut keys: Vec<&Key> = object.keys.iter().chain([&ID]).collect();
-    keys.sort_by_key(|key| key.name);
-    properties(object.name, keys.into_iter())
+    properties(object.name, object.keys.iter().chain([&ID]))
 }
 
 pub(crate) fn devices(catalogue: &Catalogue) -> String {
@@ -171,6 +169,8 @@ pub(crate) fn option_keys(spec: &OptionSpec) -> String {
 }
 
 fn properties<'a>(class: &str, keys: impl Iterator<Item = &'a Key>) -> String {
+    let mut keys: Vec<&Key> = keys.collect();
+    keys.sort_by_key(|key| key.name);
     let mut out = format!("{class} options:\n");
     for key in keys {
         let head = format!("{}=<{}>", key.name, key.kind.name());
