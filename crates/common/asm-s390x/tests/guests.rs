@@ -52,6 +52,40 @@ fn demo_finds_its_device_among_others() {
     assert!(output.contains("random bytes: "), "{output}");
 }
 
+/// The protected path of the demo with an Ultravisor that grants everything, since QEMU has none.
+#[test]
+fn demo_as_protected_guest_with_a_pretended_ultravisor() {
+    let folder = copy_of_sources(&[
+        ("ultravisor.inc", "        jz      no_protection\n", String::new()),
+        ("ultravisor.inc", "uvc     %r0, %r2", "mvhhi 4(%r2), 1 ; mvi 0x11(%r2), 0xc0 ; cr %r0, %r0".into()),
+    ]);
+    let demo = assemble_file(folder.path().join("demo.s")).unwrap_or_else(|error| panic!("{error}"));
+    let options = ["-global", "virtio-device.iommu_platform=on", "-device", "virtio-rng-ccw"];
+    let Some(output) = run(&demo.bytes, "demo-pretended", &options) else { return };
+    let lines: Vec<_> = output.lines().collect();
+    assert_eq!(lines[1], "protected: yes, the Ultravisor answers as to a protected guest", "{output}");
+    assert_eq!(lines[3], "one page shared with the host");
+    assert!(lines[5].starts_with("random bytes: "), "{output}");
+    assert_eq!(lines[6..], ["page is private again", "marker intact", "powering off"]);
+
+    let Some(output) = run(&demo.bytes, "demo-pretended", &["-device", "virtio-rng-ccw"]) else { return };
+    assert!(output.contains("features do not fit"), "ACCESS_PLATFORM is required: {output}");
+}
+
+#[test]
+fn probe_in_the_clear() {
+    let Some(output) = run(&guest("probe").bytes, "probe", &["-device", "virtio-rng-ccw"]) else { return };
+    let lines: Vec<_> = output.lines().collect();
+    assert_eq!(lines[1], "Ultravisor call that does not exist: program check 0x1", "{output}");
+    assert_eq!(lines[5], "share an address beyond memory: program check 0x1");
+    assert_eq!(
+        lines[6..8],
+        ["DIAGNOSE 308 subcode 8: program check 0x6", "DIAGNOSE 308 subcode 10: program check 0x6"]
+    );
+    assert!(lines[8].starts_with("STSI 15.1.2: cc 0x"), "{output}");
+    assert_eq!(lines.last(), Some(&"device write to a private page: THE PAGE WAS WRITTEN"));
+}
+
 #[test]
 fn demo_without_device_says_so() {
     let Some(output) = run(&guest("demo").bytes, "demo-bare", &[]) else { return };
@@ -114,24 +148,16 @@ fn stage_a_explains_failures() {
         (1, 0x0003_0000_0007_0a02, "Protected boot failed: 0xa02, KVM_PV_UNPACK - RC: 0x7, RRC: 0x0\r\n"),
     ] {
         let name = format!("stage-a-{set:x}-{enter:x}");
-        let folder = tempfile::tempdir().expect("temporary folder");
-        for name in ["console.inc", "macros.inc"] {
-            std::fs::copy(source(name), folder.path().join(name)).expect("copy an include");
-        }
-        let mut text = std::fs::read_to_string(source("stage-a.s")).expect("stage-a.s");
-        for (from, to) in [
-            ("jz      no_unpack", String::new()),
-            ("diag    %r2, %r4, DIAG_IPL\n", format!("llilf %r3, {set}\n")),
+        let folder = copy_of_sources(&[
+            ("stage-a.s", "jz      no_unpack", String::new()),
+            ("stage-a.s", "diag    %r2, %r4, DIAG_IPL\n", format!("llilf %r3, {set}\n")),
             (
+                "stage-a.s",
                 "diag    %r2, %r4, DIAG_IPL ",
                 format!("llilf %r3, {} ; iihf %r3, {} ", enter & 0xffff_ffff, enter >> 32),
             ),
-        ] {
-            assert!(text.contains(from), "{from}");
-            text = text.replacen(from, &to, 1);
-        }
+        ]);
         let path = folder.path().join("stage-a.s");
-        std::fs::write(&path, text).expect("write the variant");
         let stage = assemble_file(&path).unwrap_or_else(|error| panic!("{error}"));
         let Some(output) = run(&se_like(&stage), &name, &[]) else { return };
         assert_eq!(output, expected);
@@ -200,6 +226,22 @@ fn packed(kernel: &[u8], command_line: &[u8], command_line_size: u64) -> Vec<u8>
 
 fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../guests/s390x").join(name)
+}
+
+/// The sources with some texts replaced (file, text, replacement).
+fn copy_of_sources(changes: &[(&str, &str, String)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for entry in std::fs::read_dir(source("")).expect("guests/s390x") {
+        let path = entry.expect("readable folder").path();
+        let name = path.file_name().expect("a file name");
+        let mut text = std::fs::read_to_string(&path).expect("a text file");
+        for (_, from, to) in changes.iter().filter(|(file, ..)| name == *file) {
+            assert!(text.contains(from), "{from}");
+            text = text.replacen(from, to, 1);
+        }
+        std::fs::write(folder.path().join(name), text).expect("write the variant");
+    }
+    folder
 }
 
 fn guest(name: &str) -> Object {
