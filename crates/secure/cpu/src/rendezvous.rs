@@ -88,33 +88,20 @@ impl Rendezvous {
     }
 
     fn flush_as(&self, me: Option<u32>, cpus: u64, flush: Flush) {
-        let mut waits: [(u32, u64); 8] = [(0, 0); 8];
-        let mut waiting = 0;
-        let mut overflow = Vec::new();
+        let mut running = Vec::new();
         for (cpu, slot) in (0..).zip(&self.slots) {
             if cpus & cloister_memory::cpu_bit(cpu) == 0 {
                 continue;
             }
             let ticket = slot.queue(flush);
-            if me != Some(cpu)
-                && let Some(ticket) = ticket
-            {
-                if let Some(place) = waits.get_mut(waiting) {
-                    *place = (cpu, ticket);
-                    waiting += 1;
-                } else {
-                    overflow.push((cpu, ticket));
-                }
+            if me != Some(cpu) {
+                running.extend(ticket.map(|ticket| (slot, ticket)));
             }
         }
-        if waiting == 0 {
+        if running.is_empty() {
             return;
         }
-        let wait = || {
-            for &(cpu, ticket) in waits[..waiting].iter().chain(&overflow) {
-                self.slots[cpu as usize].wait_for(ticket);
-            }
-        };
+        let wait = || running.iter().for_each(|(slot, ticket)| slot.wait_for(*ticket));
         match me.and_then(|cpu| self.slots.get(cpu as usize)) {
             Some(slot) => slot.while_quiescent(wait),
             None => wait(),

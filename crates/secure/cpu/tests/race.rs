@@ -66,7 +66,7 @@ fn no_committed_write_is_lost_and_the_host_sees_no_plaintext() {
             })
             .unwrap();
     }
-    let (rounds, live) = (1_000_000u64, AtomicU64::new(u64::from(CPUS)));
+    let (rounds, live) = (300_000u64, AtomicU64::new(u64::from(CPUS)));
     let stop = AtomicBool::new(false);
     let exports = AtomicU64::new(0);
     std::thread::scope(|scope| {

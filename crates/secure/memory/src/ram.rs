@@ -44,9 +44,9 @@ macro_rules! scalar {
         impl Ram {
             #[inline(always)]
             fn $load(&self, offset: usize) -> $ty {
-                let at = self.at(offset, size_of::<$ty>());
+                let at = self.at_scalar::<{ size_of::<$ty>() }>(offset);
                 if offset % size_of::<$ty>() == 0 {
-                    // SAFETY: `at` has checked that the bytes lie in the live mapping, and it is aligned
+                    // SAFETY: `at_scalar` has checked that the bytes lie in the live mapping, and it is aligned
                     // because the mapping is page-aligned. Shared memory is an atomic here.
                     unsafe { $atomic::from_ptr(at.cast()) }.load(Ordering::Acquire)
                 } else {
@@ -57,7 +57,7 @@ macro_rules! scalar {
 
             #[inline(always)]
             fn $store(&self, offset: usize, value: $ty) {
-                let at = self.at(offset, size_of::<$ty>());
+                let at = self.at_scalar::<{ size_of::<$ty>() }>(offset);
                 if offset % size_of::<$ty>() == 0 {
                     // SAFETY: as for the load.
                     unsafe { $atomic::from_ptr(at.cast()) }.store(value, Ordering::Release);
@@ -137,6 +137,7 @@ update!(u64, AtomicU64, compare_exchange_u64_be, fetch_update_u64_be);
 
 impl Ram {
     pub(crate) fn new(keep: Arc<Mapping>) -> Self {
+        assert!(keep.len() >= SMALLEST, "a reservation has at least two pages");
         Self { base: keep.base(), len: keep.len(), keep }
     }
 
@@ -291,8 +292,8 @@ impl Ram {
 
     #[inline(always)]
     fn byte(&self, offset: usize) -> &AtomicU8 {
-        // SAFETY: `at` has checked the byte; it lives as long as `self`, and is reached only atomically.
-        unsafe { AtomicU8::from_ptr(self.at(offset, 1)) }
+        // SAFETY: `at_scalar` has checked the byte; it lives as long as `self`, and is reached only atomically.
+        unsafe { AtomicU8::from_ptr(self.at_scalar::<1>(offset)) }
     }
 
     /// The address of `len` bytes at `offset`: the only way from an offset to memory.
@@ -302,6 +303,18 @@ impl Ram {
             outside(offset, len, self.len);
         }
         // SAFETY: `offset <= self.len`, and the mapping at `base` has `self.len` bytes and is alive.
+        unsafe { self.base.as_ptr().add(offset) }
+    }
+
+    /// The same for the few bytes of a scalar, with one comparison.
+    #[inline(always)]
+    fn at_scalar<const N: usize>(&self, offset: usize) -> *mut u8 {
+        const { assert!(N <= SMALLEST) }
+        // Does not wrap: see `new`.
+        if offset > self.len.wrapping_sub(N) {
+            outside(offset, N, self.len);
+        }
+        // SAFETY: `offset + N <= self.len`, and the mapping at `base` has `self.len` bytes and is alive.
         unsafe { self.base.as_ptr().add(offset) }
     }
 
@@ -355,3 +368,6 @@ fn outside(offset: usize, len: usize, reservation: usize) -> ! {
 fn unaligned(offset: usize, len: usize) -> ! {
     panic!("interlocked update of {len} bytes at offset {offset:#x}: the core must check alignment first");
 }
+
+/// No reservation is smaller: the bounds check of scalars counts on it.
+const SMALLEST: usize = 16;
