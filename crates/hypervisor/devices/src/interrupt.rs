@@ -40,7 +40,8 @@ impl HostInterrupt {
     }
 }
 
-/// Where devices put their interruption requests.
+/// Where devices put their interruption requests. Both methods are called while a device is at work, so they must not
+/// call back into devices.
 pub trait InterruptSink: Send + Sync {
     /// Makes an interruption pending.
     fn raise(&self, interrupt: HostInterrupt);

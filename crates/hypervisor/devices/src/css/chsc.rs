@@ -33,7 +33,7 @@ const CALL_WORDS: usize = 508;
 pub(super) fn call(block: &mut Vec<u8>, multiple_sets: &mut bool) -> Outcome {
     block.resize(4096, 0);
     let length = half(block, 0);
-    if !(16..=4088).contains(&length) || length % 8 != 0 {
+    if !(16..=4088).contains(&length) || !length.is_multiple_of(8) {
         return Outcome::OPERAND;
     }
     let length = usize::from(length);

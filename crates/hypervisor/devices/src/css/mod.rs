@@ -558,6 +558,14 @@ impl<M: GuestMemory> Subchannel<M> {
         if let EndKind::Suspended { at } = end.kind {
             regs.suspended_at = at;
         }
+        if end.kind != EndKind::Normal {
+            tracing::debug!(
+                subchannel = format_args!("{:#010x}", self.id.word()),
+                ccw = format_args!("{:#x}", end.next.wrapping_sub(8)),
+                "a channel program ended with {:?}",
+                end.kind
+            );
+        }
         if regs.finish(end) {
             self.interrupt(sink);
         }

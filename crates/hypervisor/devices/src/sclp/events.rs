@@ -141,7 +141,7 @@ impl Events {
         Response::DONE
     }
 
-    pub(super) fn read_data(&mut self, sccb: &mut Vec<u8>) -> Response {
+    pub(super) fn read_data(&mut self, sccb: &mut [u8]) -> Response {
         let selected = match sccb[2] {
             0 => self.state.cp_receive,
             1 => {

@@ -117,8 +117,8 @@ impl SclpConfig {
         }
     }
 
-    /// Facilities: READ CPU INFO exists.
-    pub const CPU_INFO: u64 = 0x0c00_0000_0000_0000;
+    /// Facilities: READ CPU INFO exists. The next bit would announce CPU reconfiguration, which does not exist here.
+    pub const CPU_INFO: u64 = 0x0800_0000_0000_0000;
 
     /// Where the CPU entries of READ SCP INFO start.
     pub fn cpu_offset(&self) -> usize {
@@ -264,7 +264,7 @@ impl Sclp {
         })
     }
 
-    fn execute(&mut self, command: u32, addr: u64, sccb: &mut Vec<u8>) -> Response {
+    fn execute(&mut self, command: u32, addr: u64, sccb: &mut [u8]) -> Response {
         let may_cross = match command {
             command::READ_SCP_INFO | command::READ_SCP_INFO_FORCED | command::READ_CPU_INFO => {
                 self.config.extended_length
@@ -284,7 +284,7 @@ impl Sclp {
         }
     }
 
-    fn read_scp_info(&self, sccb: &mut Vec<u8>) -> Response {
+    fn read_scp_info(&self, sccb: &mut [u8]) -> Response {
         let config = &self.config;
         let offset = config.cpu_offset();
         if let Err(short) = self.make_room(sccb, offset) {
@@ -321,7 +321,7 @@ impl Sclp {
         Response::READ
     }
 
-    fn read_cpu_info(&self, sccb: &mut Vec<u8>) -> Response {
+    fn read_cpu_info(&self, sccb: &mut [u8]) -> Response {
         const OFFSET: usize = 24;
         if let Err(short) = self.make_room(sccb, OFFSET) {
             return short;

@@ -37,6 +37,8 @@ pub struct Block {
     options: BlockOptions,
     queue_sizes: [u16; 1],
     order: ByteOrder,
+    /// The driver knows no flush, so every write must be durable (5.2.6.2).
+    write_through: bool,
 }
 
 /// Saved state of virtio-blk; the image itself is not part of it.
@@ -96,7 +98,7 @@ impl Block {
             options.queue_size = 256;
         }
         let queue_sizes = [options.queue_size];
-        Ok(Self { disk, options, queue_sizes, order: ByteOrder::Little })
+        Ok(Self { disk, options, queue_sizes, order: ByteOrder::Little, write_through: true })
     }
 
     fn sectors(&self) -> u64 {
@@ -194,13 +196,20 @@ impl Block {
             self.disk.write_at(offset, part).map_err(|e| report("write", &e))?;
             offset += len as u64;
         }
+        if self.write_through {
+            self.disk.flush().map_err(|e| report("flush", &e))?;
+        }
         Ok(())
     }
 
     /// Discard and write zeroes: segments of sector, count and flags (virtio 1.2, 5.2.6).
     fn ranges<M: GuestMemory>(&mut self, mem: &M, kind: u32, data: &[Segment]) -> Result<(), Failure> {
         let length = total(data);
-        if self.disk.read_only() || length == 0 || length % 16 != 0 || length > u64::from(RANGES) * 16 {
+        if self.disk.read_only()
+            || length == 0
+            || !length.is_multiple_of(16)
+            || length > u64::from(RANGES) * 16
+        {
             return Err(Failure::Io);
         }
         let mut rest = data.to_vec();
@@ -235,7 +244,11 @@ impl Block {
     /// Checks that whole sectors within the disk are meant, and returns the byte offset.
     fn check(&self, sector: u64, length: u64) -> Result<u64, Failure> {
         let end = sector.checked_add(length / SECTOR).ok_or(Failure::Io)?;
-        if length % SECTOR != 0 || end > self.sectors() { Err(Failure::Io) } else { Ok(sector * SECTOR) }
+        if !length.is_multiple_of(SECTOR) || end > self.sectors() {
+            Err(Failure::Io)
+        } else {
+            Ok(sector * SECTOR)
+        }
     }
 }
 
@@ -284,12 +297,14 @@ impl<M: GuestMemory> VirtioDevice<M> for Block {
         c
     }
 
-    fn activate(&mut self, _features: u64, order: ByteOrder) {
+    fn activate(&mut self, features: u64, order: ByteOrder) {
         self.order = order;
+        self.write_through = features & feature::FLUSH == 0;
     }
 
     fn reset(&mut self) {
         self.order = ByteOrder::Little;
+        self.write_through = true;
     }
 
     fn process_queue(&mut self, mem: &M, _index: u16, queue: &mut VirtQueue) -> Result<bool, QueueError> {

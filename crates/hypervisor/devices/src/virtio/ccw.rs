@@ -97,7 +97,8 @@ mod status {
 const LEGACY_ALIGN: u32 = 4096;
 /// Bits of a classic indicator.
 const CLASSIC_BITS: usize = 64;
-/// Rounds of one doorbell. A driver that never stops adding work rings again for the rest.
+/// Rounds of one doorbell, far beyond what a sane driver adds meanwhile: another CPU of the guest cannot hold the
+/// device forever.
 const ROUNDS: u32 = 1024;
 
 impl<M: GuestMemory> VirtioCcw<M> {
