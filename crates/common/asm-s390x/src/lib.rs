@@ -15,6 +15,9 @@
 //! It is not a general assembler: there are no sections, no relocations, no object files and no linker, and every
 //! symbol is an address in the one image. Vector and decimal instructions are not known.
 //!
+//! Differences from GNU as: registers need their `%` name, gaps are filled with zeros (GNU as fills code with 0x07),
+//! a symbol in `.skip`, `.org` or `.balign` must be defined before, and macro arguments keep their quotes.
+//!
 //! # Source language
 //!
 //! * Comments: `#` to the end of the line and `/* ... */`. Statements end at a line end or at `;`.

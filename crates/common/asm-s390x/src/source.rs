@@ -52,6 +52,8 @@ pub(crate) fn read_file(path: &Path) -> Result<(Vec<Statement>, Vec<PathBuf>), A
 
 /// Includes and macro uses within each other.
 const MAX_DEPTH: usize = 16;
+/// Macro uses in one source: more is a runaway macro.
+const MAX_USES: usize = 1 << 16;
 /// Statements after expansion: more is a runaway macro.
 const MAX_STATEMENTS: usize = 1 << 20;
 
@@ -171,6 +173,9 @@ impl Reader {
         }
         self.enter(&place)?;
         self.uses += 1;
+        if self.uses > MAX_USES {
+            return Err(place.error(format!("macros are used more than {MAX_USES} times")));
+        }
         let number = self.uses;
         for line in &used.body {
             let text = substitute(line, &used.parameters, &arguments, number);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use cloister_asm_s390x::stages::{
     Component, KERNEL_ENTRY, PSW_MASK_64_BIT, STAGE_A_ADDRESS, STAGE_A_ARGUMENTS_SIZE, STAGE_A_ENTRY,
-    STAGE_A_LIMIT, STAGE_B_ARGUMENTS_SIZE, STAGE_B_HOME, STAGE_B_LIMIT, StageBArguments,
+    STAGE_A_LIMIT, STAGE_B_ARGUMENTS_SIZE, STAGE_B_HOME, STAGE_B_LIMIT, StageAArguments, StageBArguments,
 };
 use cloister_asm_s390x::{Object, assemble_file};
 
@@ -161,6 +161,39 @@ fn stage_a_explains_failures() {
         let stage = assemble_file(&path).unwrap_or_else(|error| panic!("{error}"));
         let Some(output) = run(&se_like(&stage), &name, &[]) else { return };
         assert_eq!(output, expected);
+    }
+}
+
+/// Stage A turns the tool's distances into the addresses that DIAGNOSE 0x308 subcode 8 gets: this shows, instead of
+/// the DIAGNOSE, what it would have been given.
+#[test]
+fn stage_a_completes_the_parameter_block() {
+    const HEADER: u64 = 0x14000;
+    const HEADER_SIZE: u64 = 0x280;
+    const IPIB: u64 = 0x20000;
+    for (shown, expected) in [
+        ("lgr %r3, %r2", IPIB),
+        ("lg %r3, IPIB_HEADER_ADDRESS(%r2)", HEADER),
+        ("lg %r3, IPIB_HEADER_LENGTH(%r2)", HEADER_SIZE),
+    ] {
+        let folder = copy_of_sources(&[
+            ("stage-a.s", "jz      no_unpack", String::new()),
+            ("stage-a.s", "diag    %r2, %r4, DIAG_IPL\n", format!("{shown}\n")),
+        ]);
+        let mut stage =
+            assemble_file(folder.path().join("stage-a.s")).unwrap_or_else(|error| panic!("{error}"));
+        let at = stage.bytes.len() - STAGE_A_ARGUMENTS_SIZE;
+        let address = STAGE_A_ADDRESS + at as u64;
+        let arguments = StageAArguments {
+            header_offset: HEADER - address,
+            header_size: HEADER_SIZE,
+            ipib_offset: IPIB - address,
+        };
+        stage.bytes[at..].copy_from_slice(&arguments.to_bytes());
+        let mut image = se_like(&stage);
+        image.resize(IPIB as usize + 0x1000, 0);
+        let Some(output) = run(&image, "stage-a-block", &[]) else { return };
+        assert_eq!(output, format!("Protected boot setup has failed: {expected:#x}\r\n"));
     }
 }
 

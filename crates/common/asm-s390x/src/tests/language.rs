@@ -131,6 +131,36 @@ fn missing_file_is_named() {
 }
 
 #[test]
+fn includes_are_relative_and_messages_name_the_included_file() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir(path("parts")).expect("a folder");
+    std::fs::write(path("main.s"), ".include \"parts/one.inc\"\n.byte 2\n").expect("write");
+    std::fs::write(path("parts/one.inc"), ".include \"two.inc\"\n").expect("write");
+    std::fs::write(path("parts/two.inc"), "# comment\n.byte 1\n").expect("write");
+    let object = crate::assemble_file(path("main.s")).expect("assembles");
+    assert_eq!(object.bytes, [1, 2]);
+    assert_eq!(object.sources, [path("main.s"), path("parts/one.inc"), path("parts/two.inc")]);
+
+    std::fs::write(path("parts/two.inc"), "\nlhi %r1\n").expect("write");
+    let error = crate::assemble_file(path("main.s")).expect_err("must fail").to_string();
+    assert!(error.contains("two.inc:2: lhi (RI format): operand 2 is missing"), "{error}");
+
+    std::fs::write(path("parts/two.inc"), ".include \"two.inc\"\n").expect("write");
+    let error = crate::assemble_file(path("main.s")).expect_err("must fail").to_string();
+    assert!(error.contains("nest deeper than 16"), "{error}");
+}
+
+#[test]
+fn runaway_macros_end() {
+    let mut source = String::from(".macro m0\n.endm\n");
+    for level in 1..12 {
+        source += &format!(".macro m{level}\n{}.endm\n", format!("m{}\n", level - 1).repeat(20));
+    }
+    assert!(error(&(source + "m11")).ends_with("macros are used more than 65536 times"));
+}
+
+#[test]
 fn table_is_of_a_useful_size() {
     let names: Vec<_> = mnemonics().map(|(name, _)| name).collect();
     assert!(names.len() > 700, "{}", names.len());
