@@ -101,7 +101,10 @@ pub fn open_disk(path: &Path, options: &DiskOptions) -> Result<Box<dyn DiskBacke
     };
     let base: Box<dyn DiskBackend> = match format.as_str() {
         "raw" => Box::new(RawDisk::new(file, !writes).map_err(fail)?),
-        "qcow2" => Box::new(Qcow2Disk::open(path, file, writes).map_err(fail)?),
+        "qcow2" => {
+            let trusted = options.format.is_some();
+            Box::new(Qcow2Disk::open(path, file, writes, trusted).map_err(fail)?)
+        }
         _ => return Err(Error::ImageFormat { path: path.to_owned(), format }),
     };
     if options.snapshot {

@@ -1,13 +1,17 @@
 //! qcow2 images through the `imago` crate, which is kept by a QEMU block maintainer.
 //!
-//! Nothing of the format is interpreted here. As in QEMU, an image may name a backing file, which is then opened too.
+//! Nothing of the format is interpreted here. An image may name a backing file, but only where the user said that it is
+//! qcow2: a guest can write the header of one into its raw disk, and must not reach other files of the host that way.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use imago::qcow2::Qcow2;
-use imago::{FormatAccess, FormatDriverBuilder, PermissiveImplicitOpenGate};
+use imago::{
+    DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder, PermissiveImplicitOpenGate, Storage,
+    StorageOpenOptions,
+};
 
 use super::disk::DiskBackend;
 
@@ -20,10 +24,20 @@ pub(super) struct Qcow2Disk {
 }
 
 impl Qcow2Disk {
-    pub(super) fn open(path: &Path, lock: File, writes: bool) -> io::Result<Self> {
-        let image = Qcow2::<imago::file::File>::builder_path(path)
-            .write(writes)
-            .open(PermissiveImplicitOpenGate::default())?;
+    pub(super) fn open(path: &Path, lock: File, writes: bool, backing: bool) -> io::Result<Self> {
+        let storage = imago::file::File::open(StorageOpenOptions::new().filename(path).write(writes))?;
+        let builder = Qcow2::<imago::file::File>::builder(storage).write(writes);
+        let image = if backing {
+            builder.open(PermissiveImplicitOpenGate::default())?
+        } else {
+            builder.open(DenyImplicitOpenGate::default()).map_err(|error| match error.kind() {
+                io::ErrorKind::PermissionDenied => io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    format!("{error}; an image with a backing file needs format=qcow2"),
+                ),
+                _ => error,
+            })?
+        };
         Ok(Self { image: FormatAccess::new(image), _lock: lock, read_only: !writes })
     }
 }

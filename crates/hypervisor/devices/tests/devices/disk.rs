@@ -121,6 +121,28 @@ fn qcow2_keeps_what_was_written() {
     assert!(buf[1536..].iter().all(|&b| b == 0));
 }
 
+#[test]
+fn a_probed_image_reaches_no_other_file() {
+    let base = image(1 << 20);
+    let mut bytes = qcow2(1 << 20);
+    let name = base.path().to_str().unwrap().as_bytes();
+    bytes[8..16].copy_from_slice(&128_u64.to_be_bytes());
+    bytes[16..20].copy_from_slice(&(name.len() as u32).to_be_bytes());
+    // The end of the header extensions, then the backing format "raw" would follow; the name stands at 128.
+    bytes[128..128 + name.len()].copy_from_slice(name);
+    bytes[72..80].copy_from_slice(&[0xe2, 0x79, 0x2a, 0xca, 0, 0, 0, 3]);
+    bytes[80..83].copy_from_slice(b"raw");
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&bytes).unwrap();
+    let refused = open_disk(file.path(), &DiskOptions::default()).err().unwrap();
+    assert!(refused.to_string().contains("format=qcow2"), "{refused}");
+    let named = DiskOptions { format: Some("qcow2".into()), snapshot: true, ..DiskOptions::default() };
+    let mut disk = open_disk(file.path(), &named).unwrap();
+    let mut buf = [0; 512];
+    disk.read_at(3 * 512, &mut buf).unwrap();
+    assert_eq!(buf, [3; 512], "from the backing file");
+}
+
 proptest! {
     #[test]
     fn an_overlay_behaves_as_the_disk(
