@@ -209,6 +209,23 @@ fn stage_b_starts_the_kernel() {
 }
 
 #[test]
+fn stage_b_passes_the_ramdisk_on() {
+    // A demo that prints the kernel's ramdisk parameters in place of its marker's address.
+    for offset in ["0x408", "0x410"] {
+        let folder = copy_of_sources(&[(
+            "demo.s",
+            "llilf   %r2, PRIVATE\n        brasl   %r14, console_hex",
+            format!("larl %r1, start\nlg %r2, {offset}(%r1)\nbrasl %r14, console_hex"),
+        )]);
+        let demo = assemble_file(folder.path().join("demo.s")).unwrap_or_else(|error| panic!("{error}"));
+        let address = (0x15000 + demo.bytes.len()).next_multiple_of(0x1000);
+        let expected = if offset == "0x408" { address } else { b"files".len() };
+        let Some(output) = run(&packed_with(&demo.bytes, b"\0", 1, b"files"), "ramdisk", &[]) else { return };
+        assert!(output.contains(&format!("private page {expected:#x}\r\n")), "{output}");
+    }
+}
+
+#[test]
 fn stage_b_refuses_bad_components() {
     let demo = guest("demo").bytes;
     for (name, image, expected) in [
@@ -233,6 +250,10 @@ fn se_like(stage_a: &Object) -> Vec<u8> {
 
 /// Kernel, command line and stage B laid out as in an SE image, unencrypted, with the PSW at 0 on stage B.
 fn packed(kernel: &[u8], command_line: &[u8], command_line_size: u64) -> Vec<u8> {
+    packed_with(kernel, command_line, command_line_size, b"")
+}
+
+fn packed_with(kernel: &[u8], command_line: &[u8], command_line_size: u64, ramdisk: &[u8]) -> Vec<u8> {
     let mut stage_b = guest("stage-b").bytes;
     let mut image = vec![0; 0x15000];
     let mut append = |bytes: &[u8]| {
@@ -242,11 +263,12 @@ fn packed(kernel: &[u8], command_line: &[u8], command_line_size: u64) -> Vec<u8>
         address as u64
     };
     let kernel_at = append(kernel);
+    let ramdisk_at = append(ramdisk);
     let command_line_at = append(command_line);
     let arguments = StageBArguments {
         kernel: Component { address: kernel_at, size: kernel.len() as u64 },
         command_line: Component { address: command_line_at, size: command_line_size },
-        ramdisk: Component::default(),
+        ramdisk: Component { address: ramdisk_at, size: ramdisk.len() as u64 },
         psw: (PSW_MASK_64_BIT, KERNEL_ENTRY),
     };
     let at = stage_b.len() - STAGE_B_ARGUMENTS_SIZE;
