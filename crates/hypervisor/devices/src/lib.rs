@@ -3,6 +3,19 @@
 //! instruction's operand block and hands over bytes, and everything that a device reads or writes on its own goes
 //! through the host view of guest memory, where a private page cannot be reached.
 //!
+//! | exit of the CPU side | goes to |
+//! |---|---|
+//! | SERVICE CALL with its SCCB | [`sclp::Sclp::service_call`] |
+//! | START, RESUME SUBCHANNEL with the ORB | [`css::ChannelSubsystem::ssch`], [`css::ChannelSubsystem::rsch`] |
+//! | MODIFY, STORE, TEST SUBCHANNEL | [`css::ChannelSubsystem::msch`], [`css::ChannelSubsystem::stsch`], [`css::ChannelSubsystem::tsch`] |
+//! | CLEAR, HALT, CANCEL SUBCHANNEL | [`css::ChannelSubsystem::csch`], [`css::ChannelSubsystem::hsch`], [`css::ChannelSubsystem::xsch`] |
+//! | CHANNEL SUBSYSTEM CALL with its block | [`css::ChannelSubsystem::chsc`] |
+//! | the other I/O instructions | the method with the name of the instruction |
+//! | DIAGNOSE 0x500, function 3 | [`css::ChannelSubsystem::notify`] |
+//! | subsystem reset | [`sclp::Sclp::reset`], [`css::ChannelSubsystem::reset`] |
+//!
+//! Interruptions come out through [`InterruptSink`]. TEST PENDING INTERRUPTION stays with the interruption queues.
+//!
 //! This crate translates no guest address, runs no thread, queues no interruption and knows no mechanism of
 //! confidential computing. A device that meets a private page gets an access error and reports it to the guest as the
 //! architecture says.

@@ -86,7 +86,7 @@ fn path_description(request: &[u8]) -> Answer {
         1 => 32,
         _ => return Answer::code(response::INVALID_FORMAT),
     };
-    if first_word & 0xd000_f000 != 0 || last < first {
+    if first_word & 0xc000_f000 != 0 || last < first {
         return Answer::code(response::INVALID_REQUEST);
     }
     let mut data = Vec::new();

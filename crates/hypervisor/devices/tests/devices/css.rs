@@ -285,6 +285,13 @@ fn paths_reports_and_monitor() {
     assert_eq!(guest.css.sal(0), Outcome::Done);
 }
 
+#[test]
+fn devices_may_move_between_threads() {
+    fn sendable<T: Send>() {}
+    sendable::<cloister_devices::css::ChannelSubsystem<crate::common::Memory>>();
+    sendable::<cloister_devices::sclp::Sclp>();
+}
+
 fn chsc(guest: &mut Guest, request: &[u8]) -> Vec<u8> {
     let mut block = vec![0; 4096];
     block[..request.len()].copy_from_slice(request);
@@ -308,6 +315,11 @@ fn chsc_golden() {
     assert_eq!(path, [0, 16, 0, 1, 0, 0, 0, 0, 0x80, 0, 0x32, 0, 0, 0, 0, 0]);
     let path = chsc(&mut guest, &[0, 0x10, 0, 2, 0, 0, 1, 0, 0, 0, 0, 0xff]);
     assert_eq!((path.len(), &path[2..8]), (40, &[0, 1, 0, 0, 0, 1][..]));
+    for (at, code) in [(5, 8), (6, 3), (11, 3)] {
+        let mut bad = [0, 0x10, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1];
+        bad[at] = if at == 11 { 0 } else { 0x10 };
+        assert_eq!(chsc(&mut guest, &bad)[3], code, "byte {at}");
+    }
     assert_eq!(chsc(&mut guest, &[0, 0x10, 0, 0x0e]), [0, 8, 0, 5, 0, 0, 0, 0]);
     for absent in [0x04, 0x33, 0x34, 0x4c, 0x77] {
         assert_eq!(chsc(&mut guest, &[0, 0x10, 0, absent]), [0, 8, 0, 4, 0, 0, 0, 0]);

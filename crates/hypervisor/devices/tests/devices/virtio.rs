@@ -438,6 +438,29 @@ fn any_descriptor() -> impl Strategy<Value = (u64, u32, u16, u16)> {
 
 proptest! {
     #[test]
+    fn the_disk_holds_what_was_written(
+        legacy in any::<bool>(),
+        requests in prop::collection::vec((any::<bool>(), 0_u64..70, 1_u32..40, any::<u8>()), 1..40),
+    ) {
+        let mut rig = if legacy { legacy_disk() } else { modern_disk(EVENT_IDX) };
+        let mut model = rig.disk.lock().unwrap().clone();
+        for (write, sector, count, byte) in requests {
+            let inside = sector + u64::from(count) <= 64;
+            let range = sector as usize * 512..(sector as usize + count as usize) * 512;
+            rig.guest.put(BUFFERS + 0x1000, &vec![byte; range.len()]);
+            let (status, used) = rig.request(u32::from(write), sector, count * 512, !write);
+            prop_assert_eq!(status, u8::from(!inside));
+            prop_assert_eq!(used, if inside && !write { count * 512 + 1 } else { 1 });
+            if inside && write {
+                model[range].fill(byte);
+            } else if inside {
+                prop_assert_eq!(&rig.guest.get(BUFFERS + 0x1000, range.len())[..], &model[range]);
+            }
+        }
+        prop_assert_eq!(&*rig.disk.lock().unwrap(), &model);
+    }
+
+    #[test]
     fn random_rings_neither_panic_nor_hang(
         legacy in any::<bool>(),
         descriptors in prop::collection::vec(any_descriptor(), 16),
