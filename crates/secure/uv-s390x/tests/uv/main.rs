@@ -1,0 +1,8 @@
+//! The Ultravisor under test: images, pages, states. One program, so that the machine around the Ultravisor
+//! is built once.
+#![expect(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+
+mod common;
+mod image;
+mod pages;
+mod states;
