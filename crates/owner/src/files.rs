@@ -2,8 +2,12 @@
 
 use std::fs::{File, Permissions};
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use tempfile::NamedTempFile;
 
 use crate::OwnerError;
 
@@ -24,38 +28,82 @@ pub(crate) fn read_limited(file: &Path, limit: u64, what: &'static str) -> Resul
 }
 
 /// An output that appears under its name complete or not at all.
+///
+/// The file has no name until it is complete, so that even a killed process leaves nothing behind.
+/// Where the file system cannot do that, it has a temporary name, which is removed on failure.
 pub(crate) struct AtomicFile {
-    temporary: tempfile::NamedTempFile,
+    folder: PathBuf,
+    contents: Contents,
+}
+
+enum Contents {
+    Unnamed(File),
+    Named(NamedTempFile),
 }
 
 impl AtomicFile {
-    /// Starts an output beside its final place, so that the rename stays on one file system.
+    /// Starts an output beside its final place, so that it never has to move between file systems.
     pub(crate) fn create(file: &Path, mode: u32) -> Result<Self, OwnerError> {
         let folder = match file.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            Some(_) | None => Path::new("."),
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            Some(_) | None => PathBuf::from("."),
         };
-        let temporary = tempfile::Builder::new()
-            .prefix(".cloister-")
-            .permissions(Permissions::from_mode(mode))
-            .tempfile_in(folder)
-            .map_err(io("create", file))?;
-        Ok(Self { temporary })
+        let unnamed = Path::new(OPEN_FILES).exists().then(|| {
+            let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+            rustix::fs::open(&folder, flags, Mode::from_raw_mode(mode))
+        });
+        let contents = match unnamed {
+            Some(Ok(descriptor)) => Contents::Unnamed(descriptor.into()),
+            // Not supported here, or refused: the ordinary way works or says why not.
+            Some(Err(_)) | None => Contents::Named(
+                temporary_names()
+                    .permissions(Permissions::from_mode(mode))
+                    .tempfile_in(&folder)
+                    .map_err(io("create", file))?,
+            ),
+        };
+        Ok(Self { folder, contents })
     }
 
     pub(crate) fn file(&mut self) -> &mut File {
-        self.temporary.as_file_mut()
+        match &mut self.contents {
+            Contents::Unnamed(file) => file,
+            Contents::Named(file) => file.as_file_mut(),
+        }
     }
 
     /// Makes the contents last and gives them their name.
-    pub(crate) fn finish(self, file: &Path, overwrite: bool) -> Result<(), OwnerError> {
-        self.temporary.as_file().sync_all().map_err(io("write", file))?;
-        let result = match overwrite {
-            true => self.temporary.persist(file),
-            false => self.temporary.persist_noclobber(file),
+    pub(crate) fn finish(mut self, file: &Path, overwrite: bool) -> Result<(), OwnerError> {
+        self.file().sync_all().map_err(io("write", file))?;
+        let named = match (self.contents, overwrite) {
+            (Contents::Named(contents), true) => {
+                contents.persist(file).map(drop).map_err(|error| error.error)
+            }
+            (Contents::Named(contents), false) => {
+                contents.persist_noclobber(file).map(drop).map_err(|error| error.error)
+            }
+            (Contents::Unnamed(contents), false) => give_name(&contents, file),
+            // A link cannot replace a file, a rename can.
+            (Contents::Unnamed(contents), true) => temporary_names()
+                .make_in(&self.folder, |name| give_name(&contents, name))
+                .and_then(|linked| linked.persist(file).map(drop).map_err(|error| error.error)),
         };
-        result.map(drop).map_err(|error| io("write", file)(error.error))
+        named.map_err(io("write", file))?;
+        // Make the name last too.
+        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(io("write", &self.folder))
     }
+}
+
+/// open(2), "O_TMPFILE": this link is how a file without a name gets one.
+fn give_name(contents: &File, name: &Path) -> std::io::Result<()> {
+    let link = format!("{OPEN_FILES}/{}", contents.as_raw_fd());
+    rustix::fs::linkat(CWD, link, CWD, name, AtFlags::SYMLINK_FOLLOW).map_err(Into::into)
+}
+
+fn temporary_names() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".cloister-");
+    builder
 }
 
 pub(crate) fn io(action: &'static str, file: &Path) -> impl FnOnce(std::io::Error) -> OwnerError {
@@ -64,3 +112,50 @@ pub(crate) fn io(action: &'static str, file: &Path) -> impl FnOnce(std::io::Erro
 }
 
 const SMALL: u64 = 16 << 20;
+const OPEN_FILES: &str = "/proc/self/fd";
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// Both ways of writing, because a test machine's file system has usually only one.
+    const WAYS: [fn(&Path) -> AtomicFile; 2] = [
+        |file| AtomicFile::create(file, 0o640).unwrap(),
+        |file| {
+            let folder = file.parent().unwrap().to_owned();
+            let named = temporary_names().tempfile_in(&folder).unwrap();
+            AtomicFile { folder, contents: Contents::Named(named) }
+        },
+    ];
+
+    #[test]
+    fn an_output_appears_when_finished_and_replaces_only_when_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("output");
+        for start in WAYS {
+            let write = |text: &str, overwrite| {
+                let mut output = start(&file);
+                output.file().write_all(text.as_bytes()).unwrap();
+                output.finish(&file, overwrite)
+            };
+            write("new", false).unwrap();
+            write("newer", false).unwrap_err();
+            assert_eq!(std::fs::read(&file).unwrap(), b"new");
+            write("newest", true).unwrap();
+            assert_eq!(std::fs::read(&file).unwrap(), b"newest");
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary name remains");
+            std::fs::remove_file(&file).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_abandoned_output_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        for start in WAYS {
+            start(&folder.path().join("output")).file().write_all(b"half").unwrap();
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

@@ -455,6 +455,38 @@ fn a_failure_leaves_nothing_behind() {
     assert_eq!(folder.names(), before);
 }
 
+/// Runs this test binary again in a mount namespace with a file system of 1 MiB, which is full before
+/// the image is written. Skipped with a word where namespaces are not allowed.
+#[test]
+fn a_full_disk_leaves_nothing_behind_and_is_named() {
+    let Ok(small) = std::env::var("CLOISTER_TEST_SMALL_DISK") else {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "mount -t tmpfs -o size=1m none \"$1\" || exit 77; exec \"$2\" --exact \
+                      a_full_disk_leaves_nothing_behind_and_is_named --nocapture";
+        let result = std::process::Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
+            .arg(folder.path())
+            .arg(std::env::current_exe().unwrap())
+            .env("CLOISTER_TEST_SMALL_DISK", folder.path())
+            .output();
+        match result {
+            Ok(output) if output.status.code() == Some(101) => {
+                panic!("{}", String::from_utf8_lossy(&output.stderr))
+            }
+            Ok(output) if output.status.success() => {}
+            _ => eprintln!("skipped: a mount namespace is not to be had here"),
+        }
+        return;
+    };
+    let folder = Folder::new();
+    let mut options = folder.options();
+    options.output = Path::new(&small).join("image");
+    let message = run(&options).unwrap_err().to_string();
+    assert!(message.contains("image: No space left on device"), "{message}");
+    assert!(message.contains("nothing half-written remains"), "{message}");
+    assert_eq!(fs::read_dir(&small).unwrap().count(), 0);
+}
+
 #[test]
 fn without_verification_the_user_is_told() {
     let folder = Folder::new();
