@@ -88,7 +88,7 @@ impl Ultravisor {
     pub fn host_call(
         &self,
         block: &mut [u8],
-        data: &mut Vec<u8>,
+        data: &[u8],
         storages: &dyn StorageResolver,
     ) -> HostCallOutcome {
         let Ok(header) = UvHeader::parse(block) else {

@@ -229,8 +229,8 @@ impl Machine {
         self.host_with(block, Vec::new())
     }
 
-    pub(crate) fn host_with(&self, mut block: Vec<u8>, mut data: Vec<u8>) -> Answer {
-        let outcome = self.uv.host_call(&mut block, &mut data, self);
+    pub(crate) fn host_with(&self, mut block: Vec<u8>, data: Vec<u8>) -> Answer {
+        let outcome = self.uv.host_call(&mut block, &data, self);
         let header = UvHeader::parse(&block).unwrap();
         let text = outcome.refusal.map(|refusal| refusal.to_string()).unwrap_or_default();
         Answer { cc: outcome.cc, rc: header.rc, rrc: header.rrc, effect: outcome.effect, text, block }

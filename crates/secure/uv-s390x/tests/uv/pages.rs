@@ -268,7 +268,7 @@ fn real_storage_shares_and_unshares_a_bounce_buffer() {
     let entropy = Box::new(SeededEntropy::new(b"real"));
     let uv = Ultravisor::new(identity, entropy, UvConfig::default());
     let call = |mut block: Vec<u8>, data: &[u8]| {
-        let outcome = uv.host_call(&mut block, &mut data.to_vec(), &access);
+        let outcome = uv.host_call(&mut block, data, &access);
         assert_eq!(outcome.cc, Cc::Done, "{:?}", outcome.refusal);
         block
     };
