@@ -28,6 +28,8 @@ pub struct Campaign {
     pub batch: u64,
     /// QEMU against itself in reversed order.
     pub self_check: bool,
+    /// With floating-point registers and instructions.
+    pub float: bool,
     /// Differences to show for each mnemonic.
     pub show: usize,
 }
@@ -41,6 +43,8 @@ pub struct Report {
     pub different: u64,
     /// Cases whose instruction the core lacks.
     pub unimplemented: u64,
+    /// Cases whose instruction QEMU lacks.
+    pub no_oracle: u64,
     /// The differences in words, a few for each mnemonic.
     pub differences: Vec<String>,
     /// Cases that end QEMU itself.
@@ -55,13 +59,16 @@ pub struct Report {
 
 /// Runs the campaign.
 pub fn run(c: &Campaign) -> Result<Report> {
-    let forms = forms();
+    let mut forms = forms();
+    if !c.float {
+        forms.retain(|f| !f.floating());
+    }
     let generator = Generator::new(&forms, c.seed, &c.only, c.sequences);
     if generator.is_empty() {
         bail!("no instruction of that name: see data/forms.txt");
     }
     let batch = c.batch.clamp(1, BATCH);
-    let limit = Duration::from_secs(120);
+    let limit = Duration::from_secs(8);
     let mut report = Report::default();
     let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
     let end = c.first + c.cases;
@@ -73,31 +80,33 @@ pub fn run(c: &Campaign) -> Result<Report> {
         let cases: Vec<_> = (base..stop).map(|n| generator.case(n, n - base)).collect();
         let mut order: Vec<u32> = (number..stop).map(|n| (n - base) as u32).collect();
         let started = Instant::now();
-        let mut pieces = image(&cases, &order);
+        let mut pieces = image(&cases, &order, c.float);
         let oracle = match attempt(&cases, &pieces, limit) {
             Ok(records) => records,
             // A fault of QEMU itself, or a case that harms others: find the cases and go on without them.
             Err(_) => {
-                let fatal = fatal(&cases, &order, limit)?;
+                let fatal = fatal(&cases, &order, c.float, limit)?;
                 for slot in &fatal {
                     report.skipped.push(explain(&cases[*slot as usize], c.seed));
                 }
                 order.retain(|slot| !fatal.contains(slot));
-                pieces = image(&cases, &order);
+                pieces = image(&cases, &order, c.float);
                 attempt(&cases, &pieces, limit)?
             }
         };
         let expected = outcomes(&oracle);
         report.oracle_time += started.elapsed();
         let started = Instant::now();
+        let mut stopped = BTreeMap::new();
         let got = if c.self_check {
             let reversed: Vec<u32> = order.iter().rev().copied().collect();
-            attempt(&cases, &image(&cases, &reversed), limit)?
+            outcomes(&attempt(&cases, &image(&cases, &reversed, c.float), limit)?)
         } else {
-            soft::run(&pieces, &ranges(cases.len())[..1], limit)?.swap_remove(0)
+            let run = soft::run(&cases, &order, c.float)?;
+            stopped = run.stopped;
+            run.outcomes
         };
         report.core_time += started.elapsed();
-        let got = outcomes(&got);
         if let Some(slot) = order.iter().find(|n| expected[**n as usize].end == End::Missing) {
             bail!(
                 "QEMU left the image before case {}: {}",
@@ -107,11 +116,15 @@ pub fn run(c: &Campaign) -> Result<Report> {
         }
         for slot in order.iter().map(|n| *n as usize) {
             let case = &cases[slot];
-            let verdict = compare(case, &expected[slot], &got[slot]);
+            let verdict = match stopped.get(&(slot as u32)) {
+                Some(reason) => Verdict::Different(vec![format!("the core did not go on: {reason}")]),
+                None => compare(case, &expected[slot], &got[slot]),
+            };
             report.cases += 1;
             report.coverage.count(case, &expected[slot], &verdict);
             match &verdict {
                 Verdict::Same => {}
+                Verdict::NoOracle => report.no_oracle += 1,
                 Verdict::Unimplemented => report.unimplemented += 1,
                 Verdict::Different(lines) => {
                     report.different += 1;
@@ -143,8 +156,8 @@ fn attempt(cases: &[Case], pieces: &Pieces, limit: Duration) -> Result<Vec<u8>> 
 }
 
 /// The cases on which QEMU itself fails, by halving.
-fn fatal(cases: &[Case], order: &[u32], limit: Duration) -> Result<Vec<u32>> {
-    let Err(error) = attempt(cases, &image(cases, order), limit) else {
+fn fatal(cases: &[Case], order: &[u32], float: bool, limit: Duration) -> Result<Vec<u32>> {
+    let Err(error) = attempt(cases, &image(cases, order, float), limit) else {
         return Ok(Vec::new());
     };
     if let [only] = order {
@@ -152,8 +165,8 @@ fn fatal(cases: &[Case], order: &[u32], limit: Duration) -> Result<Vec<u32>> {
         return Ok(vec![*only]);
     }
     let (low, high) = order.split_at(order.len() / 2);
-    let mut out = fatal(cases, low, limit)?;
-    out.extend(fatal(cases, high, limit)?);
+    let mut out = fatal(cases, low, float, limit)?;
+    out.extend(fatal(cases, high, float, limit)?);
     // A failure that needs both halves, or that does not repeat, is not a case's fault.
     if out.is_empty() { Err(error) } else { Ok(out) }
 }

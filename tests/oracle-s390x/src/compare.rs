@@ -19,6 +19,8 @@ pub enum Verdict {
     Same,
     /// The core raised an operation exception for what the oracle executes.
     Unimplemented,
+    /// The other way round: QEMU lacks the instruction, so there is nothing to compare with.
+    NoOracle,
     /// The fields that differ, one line each.
     Different(Vec<String>),
 }
@@ -32,6 +34,9 @@ pub fn compare(case: &Case, oracle: &Outcome, ours: &Outcome) -> Verdict {
     let operation = |o: &Outcome| matches!(o.end, End::Program { code: 1, .. });
     if operation(ours) && !operation(oracle) {
         return Verdict::Unimplemented;
+    }
+    if operation(oracle) && !operation(ours) {
+        return Verdict::NoOracle;
     }
     let mut out = Vec::new();
     if !same_end(&oracle.end, &ours.end) {
@@ -108,6 +113,7 @@ struct Row {
     cases: u64,
     interrupted: u64,
     unimplemented: u64,
+    no_oracle: u64,
     different: u64,
 }
 
@@ -120,6 +126,7 @@ impl Coverage {
             row.cases += 1;
             row.interrupted += u64::from(oracle.end != End::Normal);
             row.unimplemented += u64::from(*verdict == Verdict::Unimplemented);
+            row.no_oracle += u64::from(*verdict == Verdict::NoOracle);
             row.different += u64::from(matches!(verdict, Verdict::Different(_)));
         }
     }
@@ -135,14 +142,14 @@ impl Coverage {
     /// The table.
     pub fn table(&self) -> String {
         let mut out = format!(
-            "{:10} {:14} {:>7} {:>11} {:>13} {:>9}\n",
-            "mnemonic", "class", "cases", "interrupted", "unimplemented", "different"
+            "{:10} {:14} {:>7} {:>11} {:>13} {:>9} {:>9}\n",
+            "mnemonic", "class", "cases", "interrupted", "unimplemented", "no oracle", "different"
         );
         for ((name, class), r) in &self.rows {
             let _ = writeln!(
                 out,
-                "{name:10} {class:14} {:>7} {:>11} {:>13} {:>9}",
-                r.cases, r.interrupted, r.unimplemented, r.different
+                "{name:10} {class:14} {:>7} {:>11} {:>13} {:>9} {:>9}",
+                r.cases, r.interrupted, r.unimplemented, r.no_oracle, r.different
             );
         }
         out
@@ -150,10 +157,19 @@ impl Coverage {
 
     /// Mnemonics that the core lacks, as far as the cases show it.
     pub fn unimplemented(&self) -> Vec<&'static str> {
+        self.names(|row| row.unimplemented)
+    }
+
+    /// Mnemonics that QEMU lacks and the core has.
+    pub fn without_oracle(&self) -> Vec<&'static str> {
+        self.names(|row| row.no_oracle)
+    }
+
+    fn names(&self, count: fn(&Row) -> u64) -> Vec<&'static str> {
         let mut names: Vec<_> = self
             .rows
             .iter()
-            .filter(|((_, class), r)| r.unimplemented > 0 && class != "sequence" && !class.contains(" of "))
+            .filter(|((_, class), r)| count(r) > 0 && class != "sequence" && !class.contains(" of "))
             .map(|(k, _)| k.0)
             .collect();
         names.dedup();

@@ -85,6 +85,12 @@ impl Form {
         self.words.contains(&word)
     }
 
+    /// Whether it touches the floating-point registers or their control.
+    pub fn floating(&self) -> bool {
+        ["f1", "f2", "kind=fpcreg", "kind=fpcmem"].iter().any(|w| self.has(w))
+            || matches!(self.name, "stfpc" | "efpc" | "srnm" | "srnmb")
+    }
+
     /// A branch of any kind.
     pub fn branches(&self) -> bool {
         self.has("jmp") || self.has("jmpr") || self.has("jmpx")

@@ -669,8 +669,9 @@ impl Builder {
                         break r;
                     }
                 };
+                // No noise above a 31-bit length: QEMU 7.2 takes all 64 bits in every addressing mode.
                 let n = self.short_length();
-                self.stream(f.r2, n, noise);
+                self.stream(f.r2, n, 0);
             }
             "mvst" | "clst" | "srst" | "srstu" => self.string(kind, f),
             "tr" | "trtr" => {

@@ -43,7 +43,8 @@ pub const STORAGE: u64 = 64 << 20;
 /// Control register 0: AFP registers on.
 pub const CR0: u64 = 0x0004_0000;
 
-const ORDER: u64 = 0x30_0000;
+/// The order of execution: slot numbers, one word each.
+pub const ORDER: u64 = 0x30_0000;
 const INPUT: u64 = 0x100_0000;
 const OUTPUT: u64 = 0x200_0000;
 const RECORD: u64 = 1024;
@@ -51,7 +52,8 @@ const ENTRY: u64 = 0x2000;
 const SEGMENTS: u64 = 0x3000;
 const PAGES: u64 = 0x4000;
 
-const ORDER_NEXT: u64 = 0x1200;
+/// Holds the address of the next entry of the order.
+pub const ORDER_NEXT: u64 = 0x1200;
 const ORDER_END: u64 = 0x1208;
 const CURRENT: u64 = 0x1210;
 const CASE_PSW: u64 = 0x0ff0;
@@ -124,13 +126,16 @@ pub struct Outcome {
 /// The pieces of an image: (absolute address, bytes).
 pub type Pieces = Vec<(u64, Vec<u8>)>;
 
-/// Where the supervisor starts: PSW address; the mask is 64-bit addressing.
+/// Where the supervisor starts: PSW address.
 pub const START: u64 = ENTRY;
+/// The mask it starts with.
+pub const START_MASK: u64 = AM64;
 
-/// Builds the image. Slot n holds `cases[n]`; `order` says which run, and in which order.
-pub fn image(cases: &[Case], order: &[u32]) -> Pieces {
+/// Builds the image. Slot n holds `cases[n]`; `order` says which run, and in which order. Without
+/// `float` the supervisor leaves the floating-point registers alone, for a core that lacks them.
+pub fn image(cases: &[Case], order: &[u32], float: bool) -> Pieces {
     let mut lowcore = vec![0; 0x2000];
-    let supervisor = Supervisor::assemble();
+    let supervisor = Supervisor::assemble(float);
     put_psw(&mut lowcore, 0x1a0, 0x0002_0000_0000_0000 | AM64, 0xbad); // restart
     put_psw(&mut lowcore, 0x1b0, 0x0002_0000_0000_0000 | AM64, 0xbad1); // external
     put_psw(&mut lowcore, 0x1c0, AM64, supervisor.svc);
@@ -307,7 +312,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn assemble() -> Self {
+    fn assemble(float: bool) -> Self {
         let mut a = Assembler { bytes: Vec::new() };
         // LCTLG 0,15,CONTROL
         a.rsy(0xeb, 0, 15, 0, CONTROL, 0x2f);
@@ -329,9 +334,11 @@ impl Supervisor {
         a.mvc(9, 256, 256, 13, REC_WINDOW + 256);
         a.llilf(9, CASE_PSW);
         a.mvc(9, 0, 16, 13, 0);
-        a.raw(&[0xb2, 0x9d, 0xd0 | (REC_FPC >> 8) as u8, REC_FPC as u8]); // LFPC
-        for n in 0..16 {
-            a.rx(0x68, n, 13, REC_FPR + 8 * usize::from(n)); // LD
+        if float {
+            a.raw(&[0xb2, 0x9d, 0xd0 | (REC_FPC >> 8) as u8, REC_FPC as u8]); // LFPC
+            for n in 0..16 {
+                a.rx(0x68, n, 13, REC_FPR + 8 * usize::from(n)); // LD
+            }
         }
         a.raw(&[0x9a, 0x0f, 0xd0 | (REC_AR >> 8) as u8, REC_AR as u8]); // LAM 0,15
         a.rsy(0xeb, 0, 15, 13, REC_GPR as u64, 0x04); // LMG
@@ -348,10 +355,12 @@ impl Supervisor {
         a.rxy(12, 0, CURRENT, 0x04); // LG
         a.llilf(9, SAVE);
         a.mvc(12, REC_GPR, 128, 9, 0);
-        for n in 0..16 {
-            a.rx(0x60, n, 12, REC_FPR + 8 * usize::from(n)); // STD
+        if float {
+            for n in 0..16 {
+                a.rx(0x60, n, 12, REC_FPR + 8 * usize::from(n)); // STD
+            }
+            a.raw(&[0xb2, 0x9c, 0xc0 | (REC_FPC >> 8) as u8, REC_FPC as u8]); // STFPC
         }
-        a.raw(&[0xb2, 0x9c, 0xc0 | (REC_FPC >> 8) as u8, REC_FPC as u8]); // STFPC
         a.raw(&[0x9b, 0x0f, 0xc0 | (REC_AR >> 8) as u8, REC_AR as u8]); // STAM
         a.llilf(9, WINDOW);
         a.mvc(12, REC_WINDOW, 256, 9, 0);

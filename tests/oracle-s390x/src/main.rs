@@ -31,6 +31,9 @@ struct Arguments {
     /// Compare QEMU with itself in reversed order instead of the core
     #[arg(long)]
     self_check: bool,
+    /// Leave floating point out
+    #[arg(long)]
+    no_float: bool,
     /// Print the coverage table
     #[arg(long)]
     coverage: bool,
@@ -63,6 +66,7 @@ fn run() -> Result<bool> {
         sequences: a.sequences,
         batch: a.batch,
         self_check: a.self_check,
+        float: !a.no_float,
         show: a.show,
     })?;
     for text in &report.differences {
@@ -77,6 +81,10 @@ fn run() -> Result<bool> {
     let absent = report.coverage.unimplemented();
     if !absent.is_empty() {
         println!("not implemented by the core: {}", absent.join(" "));
+    }
+    let silent = report.coverage.without_oracle();
+    if !silent.is_empty() {
+        println!("not implemented by QEMU: {}", silent.join(" "));
     }
     println!(
         "{version}: {} cases, {} different, {} not implemented, {} instructions executed; QEMU {:.1} s, core {:.1} s",
