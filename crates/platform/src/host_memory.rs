@@ -77,9 +77,9 @@ impl HostMemory {
     pub(crate) fn map(map: MemoryMap, door: Arc<dyn Door>) -> io::Result<Self> {
         let size = usize::try_from(map.size).map_err(io::Error::other)?;
         let pages = size / PAGE as usize;
-        let watch = Arc::new(Watch { door, map: region(map.access_fd, pages, ())?, size: map.size });
+        let watch = Arc::new(Watch { door, map: region(map.access_fd, pages, (), false)?, size: map.size });
         let bitmap = HostBitmap { watch: Some(Arc::clone(&watch)) };
-        let memory = region(map.memory_fd, size, bitmap)?;
+        let memory = region(map.memory_fd, size, bitmap, true)?;
         let region = GuestRegionMmap::new(memory, GuestAddress(0))
             .ok_or_else(|| io::Error::other("guest memory wraps around the address space"))?;
         let inner = GuestMemoryMmap::from_regions(vec![region]).map_err(io::Error::other)?;
@@ -129,12 +129,13 @@ impl GuestMemory for HostMemory {
     }
 }
 
-fn region<B: Bitmap>(fd: i32, size: usize, bitmap: B) -> io::Result<MmapRegion<B>> {
+fn region<B: Bitmap>(fd: i32, size: usize, bitmap: B, write: bool) -> io::Result<MmapRegion<B>> {
     // Opening through /proc gives an own descriptor without touching the other world's.
-    let file: File = OpenOptions::new().read(true).write(true).open(format!("/proc/self/fd/{fd}"))?;
+    let file: File = OpenOptions::new().read(true).write(write).open(format!("/proc/self/fd/{fd}"))?;
+    let protection = if write { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
     MmapRegionBuilder::new_with_bitmap(size, bitmap)
         .with_file_offset(FileOffset::new(file, 0))
-        .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+        .with_mmap_prot(protection)
         .with_mmap_flags(libc::MAP_NORESERVE | libc::MAP_SHARED)
         .build()
         .map_err(io::Error::other)

@@ -148,7 +148,7 @@ impl Protected {
             base_origin: state.donations.take(conf_base),
             virt_origin: state.donations.take(conf_virt + per_mib * mib),
             flags: 0,
-            mso: 0,
+            mso: guest.origin,
             guest_len: guest.size,
             sca: state.donations.take(PAGE),
             asce: guest.origin | ASCE_BITS,
