@@ -4,11 +4,12 @@
 
 use crate::op::{Entry, Exec, Format};
 
-mod atomic;
 mod arith;
+mod atomic;
 mod bits;
 mod branch;
 mod compare;
+mod fp_move;
 mod high_word;
 mod load;
 mod storage;
@@ -20,6 +21,7 @@ pub(crate) const TABLES: &[&[Entry]] = &[
     bits::TABLE,
     branch::TABLE,
     compare::TABLE,
+    fp_move::TABLE,
     high_word::TABLE,
     load::TABLE,
     storage::TABLE,
@@ -32,6 +34,8 @@ pub(crate) mod fac {
     pub(crate) const EXTENDED_IMMEDIATE: u16 = 21;
     pub(crate) const GENERAL_EXTENSION: u16 = 34;
     pub(crate) const EXECUTE_EXTENSION: u16 = 35;
+    pub(crate) const FP_EXTENSION: u16 = 37;
+    pub(crate) const FP_SUPPORT: u16 = 41;
     pub(crate) const DISTINCT_OPERANDS: u16 = 45;
     pub(crate) const MISC_1: u16 = 49;
     pub(crate) const LOAD_ON_CONDITION_2: u16 = 53;
