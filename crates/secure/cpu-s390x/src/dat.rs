@@ -264,11 +264,28 @@ impl Cpu {
                     PageView::Shared => StorageView::Raw,
                     PageView::Private => StorageView::Plain,
                     PageView::NeedsImport => return Err(self.leave(CoreExit::Import { page })),
+                    PageView::Busy => {
+                        self.wait_for_conversion();
+                        continue;
+                    }
                     PageView::None => return Err(self.access_trap(program::ADDRESSING)),
                 },
             };
             match env.storage.lookup_for_fill(page, u32::from(self.address), wanted) {
-                Fill::Page(filled) => return Ok(filled),
+                Fill::Page(filled) => {
+                    // This CPU is a holder of the page from here on: a conversion that came in between has
+                    // changed the mechanism's answer, a later one flushes this CPU.
+                    let still = guest.as_ref().is_none_or(|guest| {
+                        let expected = match wanted {
+                            StorageView::Plain => PageView::Private,
+                            StorageView::Raw | StorageView::Authoritative => PageView::Shared,
+                        };
+                        guest.resolve(self.address, page, write) == expected
+                    });
+                    if still {
+                        return Ok(filled);
+                    }
+                }
                 Fill::OutOfRange => return Err(self.access_trap(program::ADDRESSING)),
                 Fill::WrongRepresentation(_) if guest.is_some() => {
                     return Err(self.leave(CoreExit::Import { page }));

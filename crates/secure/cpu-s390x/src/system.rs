@@ -80,6 +80,8 @@ pub enum PageView {
     Private,
     /// Nowhere yet, or exported.
     NeedsImport,
+    /// Being converted: acknowledge flushes and ask again.
+    Busy,
     /// The guest has no such page.
     None,
 }

@@ -157,18 +157,13 @@ impl SecureGuest for Protection {
     fn resolve(&self, _cpu: u16, page: u64, write: bool) -> PageView {
         let configuration = self.configuration.read().unwrap_or_else(PoisonError::into_inner);
         let Some(configuration) = &*configuration else { return PageView::Shared };
-        loop {
-            return match configuration.pages.resolve(page, write) {
-                Resolved::Private => PageView::Private,
-                Resolved::Shared => PageView::Shared,
-                // The import of a lost page is refused, with the reason.
-                Resolved::NeedsImport | Resolved::Fatal => PageView::NeedsImport,
-                Resolved::OutOfRange => PageView::None,
-                Resolved::Busy => {
-                    std::hint::spin_loop();
-                    continue;
-                }
-            };
+        match configuration.pages.resolve(page, write) {
+            Resolved::Private => PageView::Private,
+            Resolved::Shared => PageView::Shared,
+            // The import of a lost page is refused, with the reason.
+            Resolved::NeedsImport | Resolved::Fatal => PageView::NeedsImport,
+            Resolved::OutOfRange => PageView::None,
+            Resolved::Busy => PageView::Busy,
         }
     }
 
