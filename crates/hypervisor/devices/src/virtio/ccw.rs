@@ -3,8 +3,8 @@
 //!
 //! Revision 0 is the legacy interface: rings and configuration in the guest's byte order, which is big-endian here; the
 //! boot loader in the machine's firmware uses it. The transport knows nothing of protected guests: with
-//! `iommu_platform` it insists on VIRTIO_F_ACCESS_PLATFORM, and a page that the guest keeps private answers with an
-//! access error.
+//! `iommu_platform` it insists that a modern driver accepts VIRTIO_F_ACCESS_PLATFORM, and a page that the guest keeps
+//! private answers every driver with an access error.
 
 use serde::{Deserialize, Serialize};
 use vm_memory::GuestMemory;
@@ -18,8 +18,11 @@ use crate::css::{CcwDevice, CommandError, DeviceState, SenseId, Signals, Transfe
 /// Options of the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VirtioCcwOptions {
-    /// Offer VIRTIO_F_ACCESS_PLATFORM and insist on it; forces revision 1 or later.
+    /// Offer VIRTIO_F_ACCESS_PLATFORM and insist on it from revision 1 on. A legacy driver cannot know it; the boot
+    /// loader is one, and reads its disk with this option on (measured with QEMU 7.2).
     pub iommu_platform: bool,
+    /// Refuse legacy drivers: every virtio command before a revision of at least 1 is set is rejected.
+    pub force_revision_1: bool,
     /// The latest revision on offer.
     pub max_revision: u16,
     /// Offer the event index.
@@ -30,7 +33,13 @@ pub struct VirtioCcwOptions {
 
 impl Default for VirtioCcwOptions {
     fn default() -> Self {
-        Self { iommu_platform: false, max_revision: 2, event_idx: true, indirect_desc: true }
+        Self {
+            iommu_platform: false,
+            force_revision_1: false,
+            max_revision: 2,
+            event_idx: true,
+            indirect_desc: true,
+        }
     }
 }
 
@@ -136,9 +145,10 @@ impl<M: GuestMemory> VirtioCcw<M> {
     fn features_acceptable(&self) -> bool {
         let features = self.regs.features;
         let missing = |bit| features & bit == 0;
+        let modern = !self.legacy();
         !(features & !self.offered() != 0
-            || !self.legacy() && missing(feature::VERSION_1)
-            || self.options.iommu_platform && missing(feature::ACCESS_PLATFORM))
+            || modern && missing(feature::VERSION_1)
+            || modern && self.options.iommu_platform && missing(feature::ACCESS_PLATFORM))
     }
 
     fn reset_virtio(&mut self) {
@@ -157,7 +167,7 @@ impl<M: GuestMemory> VirtioCcw<M> {
         if !t.suppresses_length() && t.count() != 4 + u32::from(length) {
             return Err(CommandError::IncorrectLength);
         }
-        let too_old = self.options.iommu_platform && revision == 0;
+        let too_old = self.options.force_revision_1 && revision == 0;
         if self.regs.revision.is_some() || revision > self.options.max_revision || length != 0 || too_old {
             return Err(CommandError::Reject);
         }
@@ -392,7 +402,7 @@ impl<M: GuestMemory> CcwDevice<M> for VirtioCcw<M> {
         }
         if self.regs.revision.is_none() {
             // Any other command first means revision 0 (virtio 1.2, 4.3.2.1).
-            if self.options.iommu_platform {
+            if self.options.force_revision_1 {
                 return Err(CommandError::Reject);
             }
             self.regs.revision = Some(0);

@@ -138,6 +138,8 @@ fn command_reject_has_sense() {
     let mut guest = guest();
     let rejected = Ended { dstat: 0x0e, cstat: 0, residual: 1, sense: REJECTED };
     assert_eq!(guest.command(SCH, 0x99, 0, &[0]), rejected);
+    assert_eq!(guest.command(SCH, 0x04, 0, &[0xaa; 32]), OK);
+    assert_eq!(guest.get(DATA, 2), [0, 0], "the interruption response had them");
     // Without concurrent sense the data wait for BASIC SENSE.
     let mut schib = guest.css.stsch(SCH).1.unwrap();
     schib[27] = 0;

@@ -224,6 +224,7 @@ fn selective_read_and_short_blocks() {
     sccb[5] = 0x80;
     assert_eq!(call(&mut rig, READ_DATA, &mut sccb), 0x0020);
     assert_eq!(sccb[..2], [0, 18], "the variable-length answer says its length");
+    assert_eq!(sccb[5], 0, "and clears the request for it");
     let mut sccb = block(40);
     sccb[2] = 9;
     assert_eq!(call(&mut rig, READ_DATA, &mut sccb), 0x40f0);

@@ -1,5 +1,6 @@
 //! virtio-ccw with virtio-blk and virtio-rng, driven as Linux and as the boot loader drive them.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use cloister_devices::css::{DeviceState, SubchannelId};
@@ -28,6 +29,7 @@ const REJECT: Ended = Ended { dstat: 0x0e, cstat: 0, residual: 0, sense: REJECTE
 struct Ram {
     bytes: Arc<Mutex<Vec<u8>>>,
     read_only: bool,
+    flushes: Arc<AtomicU32>,
 }
 
 impl DiskBackend for Ram {
@@ -48,6 +50,7 @@ impl DiskBackend for Ram {
         Ok(())
     }
     fn flush(&mut self) -> std::io::Result<()> {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -62,8 +65,16 @@ struct Rig {
 }
 
 fn disk_guest(options: VirtioCcwOptions, read_only: bool) -> (Guest, Arc<Mutex<Vec<u8>>>) {
+    disk_guest_counting(options, read_only, &Arc::default())
+}
+
+fn disk_guest_counting(
+    options: VirtioCcwOptions,
+    read_only: bool,
+    flushes: &Arc<AtomicU32>,
+) -> (Guest, Arc<Mutex<Vec<u8>>>) {
     let bytes = Arc::new(Mutex::new((0..64 * 512_u32).map(|n| (n / 512) as u8).collect::<Vec<_>>()));
-    let disk = Ram { bytes: Arc::clone(&bytes), read_only };
+    let disk = Ram { bytes: Arc::clone(&bytes), read_only, flushes: Arc::clone(flushes) };
     let block = BlockOptions { serial: "cloister-0".into(), queue_size: 16, ..BlockOptions::default() };
     let device: Box<Block> = Box::new(Block::new(Box::new(disk), block).unwrap());
     let mut guest = Guest::new();
@@ -131,7 +142,11 @@ fn modern_disk(extra: u64) -> Rig {
 
 /// Sets a device up as the boot loader does: revision 0, no indicators.
 fn legacy_disk() -> Rig {
-    let (mut guest, disk) = disk_guest(VirtioCcwOptions::default(), false);
+    legacy_disk_with(VirtioCcwOptions::default())
+}
+
+fn legacy_disk_with(options: VirtioCcwOptions) -> Rig {
+    let (mut guest, disk) = disk_guest(options, false);
     assert_eq!(guest.command(SCH, 0x33, 0, &[]), OK);
     guest.answer(SCH, 0x31, &[1]);
     guest.answer(SCH, 0x31, &[3]);
@@ -218,8 +233,18 @@ fn virtio_4_3_1_2_length_checks() {
 }
 
 #[test]
-fn iommu_platform_insists() {
+fn the_loader_reads_a_disk_with_iommu_platform() {
+    // qemu-system-s390x 7.2 with iommu_platform=on and its own s390-ccw.img: 33 31 31 12 11 12 11 22 32 13 31, no
+    // revision, then doorbells.
     let options = VirtioCcwOptions { iommu_platform: true, ..VirtioCcwOptions::default() };
+    let mut rig = legacy_disk_with(options);
+    assert_eq!(rig.request(0, 5, 512, true), (0, 513));
+}
+
+#[test]
+fn revision_1_forced_and_iommu_platform_insists() {
+    let options =
+        VirtioCcwOptions { iommu_platform: true, force_revision_1: true, ..VirtioCcwOptions::default() };
     let (mut guest, _) = disk_guest(options, false);
     assert_eq!(guest.command(SCH, 0x33, 0, &[]), REJECT, "no revision yet");
     assert_eq!(guest.command(SCH, 0x83, 0, &[0, 0, 0, 0]), REJECT, "legacy is refused");
@@ -286,6 +311,19 @@ fn read_and_write(rig: &mut Rig) {
     assert_eq!(rig.disk.lock().unwrap()[9 * 512..10 * 512], [0; 512]);
     assert_eq!(rig.request(11, 0, 16, false), (2, 1), "discard knows no unmap flag");
     assert_eq!(rig.request(11, 0, 15, false), (1, 1));
+}
+
+#[test]
+fn virtio_5_2_6_2_writes_are_durable_without_flush() {
+    for (extra, expected) in [(0, 1), (1 << 9, 0)] {
+        let flushes = Arc::default();
+        let (mut guest, disk) = disk_guest_counting(VirtioCcwOptions::default(), false, &flushes);
+        modern(&mut guest, 16, VERSION_1 | extra);
+        let (avail, used) = (RING + 0x1000, RING + 0x2000);
+        let mut rig = Rig { guest, disk, order: ByteOrder::Little, avail, used, next: 0 };
+        assert_eq!(rig.request(1, 0, 512, false), (0, 1));
+        assert_eq!(flushes.load(Ordering::Relaxed), expected);
+    }
 }
 
 #[test]
@@ -380,6 +418,18 @@ fn a_broken_chain_needs_a_reset() {
             assert_eq!(rig.guest.answer(SCH, 0x72, &[0])[0] & 0x40, 0x40);
             modern_after_reset(&mut rig);
         }
+    }
+}
+
+#[test]
+fn an_available_index_beyond_the_ring_needs_a_reset() {
+    for mut rig in [modern_disk(0), legacy_disk()] {
+        rig.guest.put(rig.avail + 2, &rig.order.put16(17));
+        assert_eq!(rig.guest.css.notify(&rig.guest.mem, SCH, 0, 0), Ok(0));
+        assert_eq!(rig.guest.get(rig.used + 2, 2), [0, 0]);
+        rig.guest.put(rig.avail + 2, &rig.order.put16(1));
+        assert_eq!(rig.guest.css.notify(&rig.guest.mem, SCH, 0, 0), Ok(0));
+        assert_eq!(rig.guest.get(rig.used + 2, 2), [0, 0], "the device stays stopped");
     }
 }
 
