@@ -4,8 +4,8 @@
 //! `boot KERNEL [INITRD] [--append TEXT] [--memory MiB] [--cpus N] [--virtual] [--budget N]`
 
 use cloister_arch::s390x::{
-    Completion, Exit, FloatingInterrupt, Instruction, InstructionExit, Psw, RunState, TimeMode, VmConfig, facility,
-    program,
+    Completion, Exit, FloatingInterrupt, Instruction, InstructionExit, Psw, RunState, TimeMode, VmConfig,
+    facility, program,
 };
 use cloister_cpu_s390x::{CoreExit, RunLimit, System};
 use cloister_memory::Storage;
@@ -113,7 +113,9 @@ fn in_turn(system: &System, budget: Option<u64>) -> Result<(), Box<dyn std::erro
                     CoreExit::Guest(Exit::Idle { wake_after_ns }) => {
                         wake = [wake, wake_after_ns].into_iter().flatten().min();
                     }
-                    CoreExit::Guest(Exit::Stopped) if (0..system.cpus()).any(|n| system.run_state(n).ok() == Some(RunState::Operating)) => {}
+                    CoreExit::Guest(Exit::Stopped)
+                        if (0..system.cpus())
+                            .any(|n| system.run_state(n).ok() == Some(RunState::Operating)) => {}
                     exit => match handle(system, cpu, exit) {
                         Next::Go(answer) => {
                             completions[usize::from(cpu)] = answer;

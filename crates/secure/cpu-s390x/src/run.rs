@@ -185,13 +185,29 @@ impl Vcpu {
                 None
             };
             let (end, done) = match block {
-                Some(block) => run_ops(cpu, &block[..block.len().min(left as usize)]),
+                Some(block) => loop {
+                    let (end, done) = run_ops(cpu, &block[..block.len().min(left as usize)]);
+                    // A loop of one block needs no search, as long as nothing wants to be looked at.
+                    let again = matches!(end, End::Go)
+                        && cpu.psw.addr == addr
+                        && left > done
+                        && !cpu.recheck
+                        && !cpu.code_written
+                        && cpu.side.check() == 0
+                        && self::mode(cpu) == mode;
+                    if !again {
+                        break (end, done);
+                    }
+                    cpu.executed += done;
+                    left -= done;
+                },
                 None => match self.find(addr, mode) {
                     Ok(Found::Cached) => continue,
                     Ok(Found::Once(op)) => run_ops(&mut self.cpu, std::slice::from_ref(&op)),
                     Err(Trap) => {
                         // An instruction that cannot be fetched counts as two bytes long.
-                        (End::Trap { here: addr, next: addr.wrapping_add(2) & self.cpu.addr_mask, len: 2 }, 0)
+                        let next = addr.wrapping_add(2) & self.cpu.addr_mask;
+                        (End::Trap { here: addr, next, len: 2 }, 0)
                     }
                 },
             };
@@ -283,7 +299,10 @@ fn run_ops(cpu: &mut Cpu, ops: &[Op]) -> (End, u64) {
     for (done, op) in (1..).zip(ops) {
         match (op.exec)(cpu, op) {
             Ok(Flow::Next) => {}
-            Ok(Flow::Jump) => return (End::Go, done),
+            Ok(Flow::Jump) => {
+                cpu.breaking_event = cpu.block_addr.wrapping_add(u64::from(op.offset));
+                return (End::Go, done);
+            }
             Ok(Flow::End) => {
                 cpu.psw.addr = cpu.next(op);
                 return (End::Go, done);
