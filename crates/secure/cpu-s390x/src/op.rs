@@ -57,7 +57,6 @@ pub(crate) struct Op {
 
 /// Instruction formats (SA22-7832, chapter 5, "Instruction Formats").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the architecture's")]
 #[expect(clippy::upper_case_acronyms, reason = "the names are the architecture's")]
 pub(crate) enum Format {
     E,

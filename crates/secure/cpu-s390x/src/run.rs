@@ -358,6 +358,7 @@ fn decode_one(cpu: &Cpu, bytes: [u8; 6], offset: u16) -> Op {
     let entry = decode::entry(index);
     let mut op = decode::operands(bytes, index, offset);
     if entry.facility != 0 && !cpu.env.has_facility(entry.facility) {
+        tracing::debug!("{} needs facility {}, which is not installed", entry.mnemonic, entry.facility);
         op.exec = operation;
     } else if entry.privileged && cpu.psw.mask & Psw::PROBLEM != 0 {
         op.exec = privileged;

@@ -62,9 +62,6 @@ impl Cpu {
             }
             Order::StoreStatus(Order::AT_PREFIX) => self.store_status(self.prefix + lowcore::SAVE, true)?,
             Order::StoreStatus(absolute) => self.store_status(absolute, true)?,
-            Order::Start => {
-                self.env.locals[usize::from(self.address)].set_run_state(RunState::Operating);
-            }
         }
         Ok(())
     }

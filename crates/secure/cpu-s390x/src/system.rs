@@ -188,8 +188,6 @@ pub(crate) enum Order {
     SetPrefix(u32),
     /// Store status at this absolute address.
     StoreStatus(u64),
-    /// Leave the stopped state.
-    Start,
 }
 
 impl LocalQueue {

@@ -1,0 +1,125 @@
+//! The core under a protecting mechanism: views, imports, calls, filters. The mechanism here is a stub.
+
+use cloister_arch::s390x::{Exit, Instruction, Psw, RunState, TimeMode, VmConfig, facility};
+use cloister_cpu_s390x::{CoreExit, PageView, RunLimit, SecureGuest, System, UvcAnswer};
+use cloister_memory::{NoShootdown, Representation, Shootdown, Storage};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+struct Stub {
+    storage: Arc<Storage>,
+    shared: Mutex<BTreeSet<u64>>,
+}
+
+impl SecureGuest for Stub {
+    fn active(&self) -> bool {
+        true
+    }
+
+    fn resolve(&self, _cpu: u16, page: u64, _write: bool) -> PageView {
+        match self.storage.representation(page) {
+            None => PageView::None,
+            Some(Representation::Plain) => PageView::Private,
+            Some(Representation::Raw) if self.shared.lock().unwrap().contains(&page) => PageView::Shared,
+            Some(_) => PageView::NeedsImport,
+        }
+    }
+
+    /// Shares the page whose address stands at offset 8.
+    fn uvc(&self, _cpu: u16, block: &mut [u8], flush: &dyn Shootdown) -> UvcAnswer {
+        let page = u64::from_be_bytes(block[8..16].try_into().unwrap()) >> 12;
+        self.shared.lock().unwrap().insert(page);
+        self.storage.share(page, flush).unwrap();
+        block[4..6].copy_from_slice(&[0, 1]);
+        UvcAnswer::default()
+    }
+}
+
+fn system(program: &str, pages: &[u64]) -> System {
+    let source = format!(
+        ".origin 0; .org 0x1d0; .quad 0x0002000180000000, 0x1d0; .org 0x2000
+         {program}
+         larl %r15,1f; lpswe 0(%r15); .balign 8; 1: .quad 0x0002000180000000, 0"
+    );
+    let object = cloister_asm_s390x::assemble(&source, "test.s").unwrap();
+    let storage = Arc::new(Storage::new(1 << 20).unwrap());
+    storage.ram().copy_in(0, &object.bytes);
+    for &page in pages {
+        storage.unshare(page, &NoShootdown).unwrap();
+    }
+    let mut facilities = [0; 4];
+    for bit in [0, 1, 2, 7, 18, 21, 34, 35, 158, 161] {
+        facility::set(&mut facilities, bit, true);
+    }
+    let config = VmConfig {
+        memory_bytes: storage.size(),
+        max_cpus: 1,
+        facilities,
+        cpu_id: 0,
+        time: TimeMode::Virtual { shift: 0 },
+        tod_start: Some(1 << 60),
+        name: "protected".into(),
+        uuid: [0; 16],
+    };
+    let system = System::new(config, Arc::clone(&storage)).unwrap();
+    system.set_protected(Some(Arc::new(Stub { storage, shared: Mutex::default() })));
+    let mut state = system.state(0).unwrap();
+    state.psw = Psw { mask: Psw::EA | Psw::BA, addr: 0x2000 };
+    state.run_state = RunState::Operating;
+    system.set_state(0, &state).unwrap();
+    system
+}
+
+fn run(system: &System) -> CoreExit {
+    system.run(0, RunLimit { instructions: Some(1000), block: false }, None).unwrap()
+}
+
+#[test]
+fn a_page_that_the_guest_does_not_hold_is_imported_and_the_instruction_done_again() {
+    let system = system("llilf %r2,0x8ffc; lghi %r3,-1; stg %r3,0(%r2)", &[0, 1, 2]);
+    for page in [8, 9] {
+        assert_eq!(run(&system), CoreExit::Import { page });
+        assert_eq!(system.state(0).unwrap().psw.addr, 0x200a);
+        system.storage().clear_plain(page, &NoShootdown).unwrap();
+    }
+    assert!(matches!(run(&system), CoreExit::Guest(Exit::DisabledWait(Psw { addr: 0, .. }))));
+    let ram = system.storage().ram();
+    assert_eq!(ram.read_u64_be(0x8ffc), 0, "the host sees nothing");
+}
+
+#[test]
+fn the_prefix_pages_are_imported_before_an_instruction_runs() {
+    let system = system("lghi %r2,1", &[2]);
+    assert_eq!(run(&system), CoreExit::Import { page: 0 });
+    system.storage().clear_plain(0, &NoShootdown).unwrap();
+    assert_eq!(run(&system), CoreExit::Import { page: 1 });
+    assert_eq!(system.instructions(0), 0);
+}
+
+#[test]
+fn a_shared_page_is_visible_to_the_host_and_still_to_the_guest() {
+    let program = "llilf %r2,0x8000; mvghi 0(%r2),0x1234; larl %r3,9f; uvc %r0,%r3; ipm %r6
+        mvghi 8(%r2),0x5678; lg %r4,0(%r2); j 8f; .balign 8; 9: .byte 0,0x10,0x10,0,0,0,0,0; .quad 0x8000; 8:";
+    let program = program.replace("uvc %r0,%r3", ".byte 0xb9,0xa4,0,0x03");
+    let system = system(&program, &[0, 1, 2, 8]);
+    assert!(matches!(run(&system), CoreExit::Guest(Exit::DisabledWait(_))));
+    let ram = system.storage().ram();
+    assert_eq!((ram.read_u64_be(0x8000), ram.read_u64_be(0x8008)), (0x1234, 0x5678));
+    let state = system.state(0).unwrap();
+    assert_eq!((state.gprs[4], state.gprs[6] as u32 >> 28), (0x1234, 0));
+}
+
+#[test]
+fn a_protected_guest_sees_facility_158_and_not_161() {
+    let system = system("lghi %r0,3; llilf %r2,0x2800; stfle 0(%r2); lg %r5,16(%r2)", &[0, 1, 2]);
+    assert!(matches!(run(&system), CoreExit::Guest(Exit::DisabledWait(_))));
+    assert_eq!(system.state(0).unwrap().gprs[5], 1 << (63 - 158 % 64));
+}
+
+#[test]
+fn an_instruction_exit_of_a_protected_guest_is_marked_and_normalised() {
+    let system = system("diag %r4,%r6,0x258", &[0, 1, 2]);
+    let CoreExit::Guest(Exit::Instruction(exit)) = run(&system) else { panic!() };
+    assert!(exit.protected);
+    assert!(matches!(exit.instruction, Instruction::Diag { r1: 0, code: 0x258, .. }));
+}
