@@ -14,7 +14,7 @@
 //! | DIAGNOSE 0x500, function 3 | [`css::ChannelSubsystem::notify`] |
 //! | subsystem reset | [`sclp::Sclp::reset`], [`css::ChannelSubsystem::reset`] |
 //!
-//! Interruptions come out through [`InterruptSink`]. TEST PENDING INTERRUPTION stays with the interruption queues.
+//! [`dispatch::complete`] does all of these from an exit message. Interruptions come out through [`InterruptSink`]. TEST PENDING INTERRUPTION stays with the interruption queues.
 //!
 //! This crate translates no guest address, runs no thread, queues no interruption and knows no mechanism of
 //! confidential computing. A device that meets a private page gets an access error and reports it to the guest as the
@@ -23,6 +23,7 @@
 
 pub mod access;
 pub mod css;
+pub mod dispatch;
 pub mod entropy;
 mod error;
 pub mod interrupt;

@@ -174,15 +174,15 @@ impl Sclp {
     }
 
     /// The checks of a service call's operand that come before execution, in their order. A protected guest's are made
-    /// by the Ultravisor. `prefix` is the prefix register of the issuing CPU.
+    /// by the Ultravisor. `prefix` is the prefix register of the issuing CPU, if the CPU side has not looked at it.
     ///
     /// # Errors
     /// The program interruption.
-    pub fn check_address(&self, sccb: u64, prefix: u64) -> Result<(), Outcome> {
+    pub fn check_address(&self, sccb: u64, prefix: Option<u64>) -> Result<(), Outcome> {
         if sccb >= self.config.ram_size {
             return Err(Outcome::ADDRESSING);
         }
-        let in_prefix = sccb & !0x1fff == prefix & !0x1fff;
+        let in_prefix = prefix.is_some_and(|p| sccb & !0x1fff == p & !0x1fff);
         if sccb < 0x2000 || in_prefix || sccb & !0x7fff_fff8 != 0 {
             return Err(Outcome::SPECIFICATION);
         }

@@ -52,7 +52,7 @@ const SECTOR: u64 = 512;
 const ID_LENGTH: usize = 20;
 const BOUNCE: usize = 128 * 1024;
 /// Sectors of one discard or write-zeroes segment.
-const RANGE_LIMIT: u32 = 1 << 22;
+const RANGE_LIMIT: u32 = 1 << 17;
 /// Segments of one discard or write-zeroes request.
 const RANGES: u32 = 16;
 

@@ -4,6 +4,7 @@
 mod common;
 mod css;
 mod disk;
+mod dispatch;
 mod private;
 mod sclp;
 mod virtio;

@@ -233,7 +233,7 @@ fn selective_read_and_short_blocks() {
 #[test]
 fn the_order_of_checks() {
     let mut rig = rig(SclpConfig::new(512 << 20, 2), false);
-    let check = |addr| rig.sclp.check_address(addr, 0x8000);
+    let check = |addr| rig.sclp.check_address(addr, Some(0x8000));
     assert_eq!(check(512 << 20), Err(Outcome::Program(5)));
     assert_eq!(check(0x1ff8), Err(Outcome::Program(6)));
     assert_eq!(check(0x9000), Err(Outcome::Program(6)), "prefix area");
