@@ -261,6 +261,7 @@ fn flipped_ipl_block_bits_never_change_what_runs() {
         }
         machine.named(UvCommand::DESTROY_SEC_CONF, guest).ok();
     }
+    println!("without effect: {without_effect:x?}");
     let sizes = (0..4).flat_map(|n| 0x88 + 24 * n + 22..0x88 + 24 * n + 24);
     let expected: BTreeSet<usize> = (0..4) // total length: longer is allowed
         .chain([4, 5, 6]) // header flags and reserved bytes
