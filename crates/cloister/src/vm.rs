@@ -1,0 +1,116 @@
+//! Running a virtual machine from QEMU's command line.
+
+use cloister_host_kernel::HostKernel;
+use cloister_machines::s390_ccw::S390Ccw;
+use cloister_machines::{End, Report};
+use cloister_options::{CommandLine, Invocation, Outcome};
+use cloister_platform::{Door, Loopback};
+use cloister_platform_store::{CreateOptions, Environment, Platform, PlatformError, locate};
+use cloister_silicon_s390x::Silicon;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Parses the arguments and runs what they describe.
+pub(crate) fn run(invocation: &Invocation, args: &[String]) -> ExitCode {
+    let program = invocation.program.clone();
+    let catalogue = match invocation.resolve_target(args) {
+        Ok(target) => cloister_cgs::catalogue(target),
+        Err(error) => return fail(&error.report(&program)),
+    };
+    match cloister_options::parse(invocation, &catalogue, args) {
+        Ok(Outcome::Print(text)) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Ok(Outcome::Run(line)) => {
+            for warning in &line.warnings {
+                eprintln!("{}", warning.report(&program));
+            }
+            match start(&line) {
+                Ok(status) => status,
+                Err(error) => fail(&format!("{program}: {error:#}")),
+            }
+        }
+        Err(error) => fail(&error.report(&program)),
+    }
+}
+
+fn start(line: &CommandLine) -> anyhow::Result<ExitCode> {
+    log(line)?;
+    let platform = platform(line)?;
+    let silicon = Arc::new(Silicon::new(platform));
+    let loopback = line.accel.first().is_some_and(|accel| accel.properties.text("door") == Some("loopback"));
+    let lower: Arc<dyn cloister_firmware_api::Door> = if loopback {
+        Arc::new(cloister_firmware_api::Loopback::new(silicon))
+    } else {
+        silicon
+    };
+    let upper: Arc<dyn Door> = Arc::new(HostKernel::new(lower));
+    let upper: Arc<dyn Door> = if loopback { Arc::new(Loopback::new(upper)) } else { upper };
+    let machine = Arc::new(S390Ccw::new(line, upper)?);
+    for warning in machine.warnings() {
+        eprintln!("{}: warning: {warning}", line.program);
+    }
+    eprintln!("{}: platform: {}", line.program, machine.platform());
+    let report = machine.run()?;
+    Ok(finish(line, &report))
+}
+
+fn finish(line: &CommandLine, report: &Report) -> ExitCode {
+    let program = &line.program;
+    if line.log.items.iter().any(|item| item == "stats") {
+        let seconds = report.wall.as_secs_f64();
+        eprintln!(
+            "{program}: {} instructions in {seconds:.3} s: {:.0} MIPS",
+            report.instructions,
+            report.instructions as f64 / seconds.max(1e-9) / 1e6
+        );
+    }
+    match &report.end {
+        End::PowerOff | End::NoReboot | End::Quit => ExitCode::SUCCESS,
+        End::Signal(signal) => {
+            eprintln!("{program}: terminating on signal {signal}");
+            ExitCode::SUCCESS
+        }
+        End::Crashed { cpu, mask, addr } => fail(&format!(
+            "{program}: the guest stopped itself: CPU {cpu} entered a disabled wait, PSW {mask:016x} {addr:016x}"
+        )),
+        End::Stuck { cpu, reason } => fail(&format!("{program}: the guest cannot go on: CPU {cpu}: {reason}")),
+        End::Failed(why) => fail(&format!("{program}: the run failed: {why}")),
+    }
+}
+
+/// The platform of `-platform`, of the environment or of the usual folders; else one that lives as long as
+/// this run.
+fn platform(line: &CommandLine) -> Result<Platform, PlatformError> {
+    match locate(line.platform.as_deref(), &Environment::of_this_process())? {
+        Some(located) => Platform::open(&located.folder),
+        None => Platform::ephemeral_s390x(
+            &CreateOptions::default(),
+            &mut cloister_crypto::SystemEntropy,
+            SystemTime::now(),
+        ),
+    }
+}
+
+fn log(line: &CommandLine) -> anyhow::Result<()> {
+    use tracing_subscriber::EnvFilter;
+    let words = line.log.trace.join(",");
+    let filter = if words.is_empty() { EnvFilter::from_default_env() } else { EnvFilter::try_new(words)? };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    match &line.log.file {
+        Some(path) => {
+            let file = std::fs::File::create(path)
+                .map_err(|error| anyhow::anyhow!("-D {}: {error}", path.display()))?;
+            builder.with_writer(std::sync::Mutex::new(file)).init();
+        }
+        None => builder.with_writer(std::io::stderr).init(),
+    }
+    Ok(())
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("{message}");
+    ExitCode::FAILURE
+}
