@@ -27,7 +27,7 @@ pub enum Verdict {
 
 /// Compares the two outcomes of a case.
 pub fn compare(case: &Case, oracle: &Outcome, ours: &Outcome) -> Verdict {
-    let mut hidden: Vec<Part> = applying(case, oracle).map(|m| m.part).collect();
+    let hidden: Vec<Part> = applying(case, oracle, ours).map(|m| m.part).collect();
     if hidden.contains(&Part::All) {
         return Verdict::Same;
     }
@@ -39,30 +39,33 @@ pub fn compare(case: &Case, oracle: &Outcome, ours: &Outcome) -> Verdict {
         return Verdict::NoOracle;
     }
     let mut out = Vec::new();
-    if !same_end(&oracle.end, &ours.end) {
-        out.push(format!("end: QEMU {}, ours {}", end(&oracle.end), end(&ours.end)));
-        // The rest follows from it; show it all.
-        hidden.clear();
-    }
     let (q, o) = (&oracle.state, &ours.state);
-    let ignore = if hidden.contains(&Part::Condition) { CONDITION } else { 0 };
-    if (q.mask ^ o.mask) & !ignore != 0 {
-        out.push(format!(
-            "psw mask: QEMU {:016x} cc {}, ours {:016x} cc {}",
-            q.mask,
-            cc(q.mask),
-            o.mask,
-            cc(o.mask)
-        ));
+    if !hidden.contains(&Part::End) {
+        if !same_end(&oracle.end, &ours.end) {
+            out.push(format!("end: QEMU {}, ours {}", end(&oracle.end), end(&ours.end)));
+        }
+        let ignore = if hidden.contains(&Part::Condition) { CONDITION } else { 0 };
+        if (q.mask ^ o.mask) & !ignore != 0 {
+            let (m, n) = (q.mask, o.mask);
+            out.push(format!("psw mask: QEMU {m:016x} cc {}, ours {n:016x} cc {}", cc(m), cc(n)));
+        }
+        if q.address != o.address {
+            out.push(format!("psw address: QEMU {:x}, ours {:x}", q.address, o.address));
+        }
     }
-    if q.address != o.address {
-        out.push(format!("psw address: QEMU {:x}, ours {:x}", q.address, o.address));
+    if hidden.contains(&Part::Contents) {
+        return if out.is_empty() { Verdict::Same } else { Verdict::Different(out) };
     }
-    if !hidden.contains(&Part::Registers) {
-        for n in 0..16 {
-            if q.gpr[n] != o.gpr[n] {
-                out.push(format!("r{n}: QEMU {:016x}, ours {:016x}", q.gpr[n], o.gpr[n]));
-            }
+    let mut ignore = 0;
+    if hidden.contains(&Part::UpperHalves) {
+        ignore |= 0xffff_ffff_0000_0000;
+    }
+    if hidden.contains(&Part::TopBytes) {
+        ignore |= 0xff00_0000;
+    }
+    for n in 0..16 {
+        if (q.gpr[n] ^ o.gpr[n]) & !ignore != 0 {
+            out.push(format!("r{n}: QEMU {:016x}, ours {:016x}", q.gpr[n], o.gpr[n]));
         }
     }
     for n in 0..16 {
@@ -81,9 +84,11 @@ pub fn compare(case: &Case, oracle: &Outcome, ours: &Outcome) -> Verdict {
         let last = (0..WINDOW_LEN).rev().find(|i| q.window[*i] != o.window[*i]).unwrap_or(0);
         let end = (last + 1).min(first + 32);
         out.push(format!(
-            "window+{first:#x}..={last:#x}: QEMU {}, ours {}",
+            "window+{first:#x}..={last:#x}: QEMU {}, ours {}, before {}; ended {}",
             hex(&q.window[first..end]),
-            hex(&o.window[first..end])
+            hex(&o.window[first..end]),
+            hex(&case.state.window[first..end]),
+            self::end(&oracle.end)
         ));
     }
     if out.is_empty() { Verdict::Same } else { Verdict::Different(out) }

@@ -360,6 +360,11 @@ impl Builder {
             0 => STORAGE + self.rng.below(1 << 20) * 8,
             _ => self.area + self.window_offset(n, align),
         };
+        self.operand_at(target, bits)
+    }
+
+    /// A base register and displacement for this address.
+    fn operand_at(&mut self, target: u64, bits: u32) -> (u8, i32) {
         let d = self.displacement_bits(bits);
         for _ in 0..8 {
             let b = 1 + self.rng.below(15) as u8;
@@ -504,9 +509,10 @@ impl Builder {
     }
 
     fn jump_from(&mut self, r: u8, target: u64) {
-        // Register 0 means no branch for a register operand: leave it alone.
+        // Register 0 means no branch for a register operand: leave it alone. No noise above the address: QEMU 7.2
+        // branches to all 64 bits of it in the 24- and 31-bit modes.
         if r != 0 {
-            self.state.gpr[usize::from(r)] = self.garnish(target);
+            self.state.gpr[usize::from(r)] = target;
         }
     }
 
@@ -521,8 +527,7 @@ impl Builder {
         f.x2 = 0;
         f.d2 = self.displacement(form);
         f.b2 = 1 + self.rng.below(15) as u8;
-        let value = target.wrapping_sub(f.d2 as u64);
-        self.state.gpr[usize::from(f.b2)] = self.garnish(value);
+        self.state.gpr[usize::from(f.b2)] = target.wrapping_sub(f.d2 as u64);
         if self.rng.chance(40) && matches!(form.format, Format::Rx | Format::Rxy) {
             self.pinned[usize::from(f.b2)] = true;
             (f.b2, f.x2, f.d2) = self.index(f.b2, f.d2);
@@ -577,12 +582,16 @@ impl Builder {
         }
     }
 
-    /// An address and a length in an even-odd pair.
+    /// An address in the window and a length in an even-odd pair.
     fn stream(&mut self, r: u8, n: u64, upper: u64) -> u64 {
         let address = self.area + self.window_offset(n, 1);
+        self.stream_at(r, address, n, upper);
+        address
+    }
+
+    fn stream_at(&mut self, r: u8, address: u64, n: u64, upper: u64) {
         self.state.gpr[usize::from(r)] = self.garnish(address);
         self.state.gpr[usize::from(r) + 1] = upper | n;
-        address
     }
 
     fn short_length(&mut self) -> u64 {
@@ -641,8 +650,10 @@ impl Builder {
                 let b = if a == b { (b + 2) & 14 } else { b };
                 (f.r1, f.r3) = (a, b);
                 let (n, m) = (self.short_length(), self.short_length());
-                let first = self.stream(a, n, noise);
-                let second = self.stream(b, m, noise);
+                // Apart: destructive overlap has an unpredictable result (SA22-7832, "MOVE LONG EXTENDED").
+                let (first, second) = self.apart();
+                self.stream_at(a, first, n, noise);
+                self.stream_at(b, second, m, noise);
                 self.make_equal(first, second, n.min(m));
                 f.b2 = self.any_register();
                 f.d2 = self.displacement(form);
@@ -655,8 +666,10 @@ impl Builder {
                 let b = if a == b { (b + 2) & 14 } else { b };
                 (f.r1, f.r3) = (a, b);
                 let (n, m) = (self.short_length() & !1, self.short_length() & !1);
-                let first = self.stream(a, n, noise);
-                let second = self.stream(b, m, noise);
+                // Apart: destructive overlap has an unpredictable result (SA22-7832, "MOVE LONG EXTENDED").
+                let (first, second) = self.apart();
+                self.stream_at(a, first, n, noise);
+                self.stream_at(b, second, m, noise);
                 self.make_equal(first, second, n.min(m));
                 f.b2 = self.any_register();
                 f.d2 = self.displacement(form);
@@ -720,11 +733,12 @@ impl Builder {
                 self.pack(f.b2, f.d2, 16);
             }
             "mvcin" => {
-                f.l1 = self.length_code();
+                // Apart: overlapping operands have an unpredictable result (SA22-7832, "MOVE INVERSE").
+                f.l1 = self.length_code().min(199);
                 let n = u64::from(f.l1) + 1;
-                (f.b1, f.d1) = self.operand(n, 1, 12);
-                (f.b2, f.d2) = self.operand(n, 1, 12);
-                f.d2 = (f.d2 as u64 + n - 1).min(4095) as i32;
+                let (first, second) = self.apart();
+                (f.b1, f.d1) = self.operand_at(first, 12);
+                (f.b2, f.d2) = self.operand_at(second + n - 1, 12);
             }
             "trxx" => {
                 // r1 pair: destination and length in bytes of the source; r2: source; register 1: the table.
@@ -781,13 +795,20 @@ impl Builder {
                 let address = self.truncate(reg(f.b2).wrapping_add(reg(f.x2)).wrapping_add(f.d2 as u64));
                 let target = self.target();
                 self.poke(address, &target.to_be_bytes());
-                // A taken branch must not go wild when the operand is elsewhere: then the mask is zero.
+                // Where the operand is not the window it must be a fault, not a wild branch: take it always.
                 if (0..8).any(|i| self.offset_of(address.wrapping_add(i)).is_none()) {
-                    f.r1 = 0;
+                    f.r1 = 15;
                 }
             }
             _ => self.plain_fields(form, f),
         }
+    }
+
+    /// Two addresses in the window with 200 bytes each that do not overlap.
+    fn apart(&mut self) -> (u64, u64) {
+        let low = self.area + self.rng.below(56);
+        let high = self.area + 256 + self.rng.below(56);
+        if self.rng.chance(50) { (low, high) } else { (high, low) }
     }
 
     fn fpc_value(&mut self) -> u32 {
@@ -830,8 +851,7 @@ impl Builder {
         let end = if wide { self.rng.below(0x10000) } else { self.rng.below(256) };
         self.state.gpr[0] = if self.rng.chance(95) { end } else { end | 0x10_0000 };
         // Apart from each other: a string that MVST copies over its own ending character has no end.
-        let (low, high) = (self.area + self.rng.below(160), self.area + 240 + self.rng.below(140));
-        let (first, second) = if self.rng.chance(50) { (low, high) } else { (high, low) };
+        let (first, second) = self.apart();
         // SRST searches from r2 up to r1.
         let high = if kind.starts_with("srst") { second + self.rng.below(100) } else { first };
         self.state.gpr[usize::from(a)] = self.garnish(high);

@@ -78,6 +78,13 @@ pub fn run(cases: &[Case], order: &[u32], float: bool) -> Result<Run> {
     Ok(out)
 }
 
+/// Whether the core has the floating-point registers that the supervisor saves.
+pub fn has_float() -> bool {
+    let forms = crate::forms::forms();
+    let case = crate::generate::Generator::new(&forms, 0, &["lr".to_owned()], 0).case(0, 0);
+    run(&[case], &[0], true).is_ok_and(|run| run.stopped.is_empty())
+}
+
 fn load(cases: &[Case], order: &[u32], float: bool) -> Result<Arc<Storage>> {
     let storage = Storage::new(STORAGE).context("reserving storage")?;
     let ram = storage.ram();

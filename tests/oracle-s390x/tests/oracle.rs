@@ -1,0 +1,51 @@
+//! A fixed number of cases in every test run. Without QEMU there is no oracle: then the tests say so and pass.
+
+use cloister_oracle_s390x::campaign::{Campaign, run};
+use cloister_oracle_s390x::{qemu, soft};
+
+fn campaign(cases: u64) -> Option<Campaign> {
+    let Some(version) = qemu::version() else {
+        eprintln!(
+            "SKIPPED: {} is not installed, nothing was compared (package qemu-system-misc)",
+            qemu::program()
+        );
+        return None;
+    };
+    eprintln!("{version}");
+    Some(Campaign {
+        seed: 20_240_801,
+        cases,
+        first: 0,
+        only: Vec::new(),
+        sequences: 20,
+        batch: 2048,
+        self_check: false,
+        float: true,
+        show: 2,
+    })
+}
+
+#[test]
+fn qemu_agrees_with_itself_in_another_order() {
+    let Some(mut c) = campaign(4096) else { return };
+    c.self_check = true;
+    let report = run(&c).expect("the self check runs");
+    assert_eq!(report.different, 0, "{}", report.differences.join("\n"));
+    assert!(report.skipped.is_empty(), "{}", report.skipped.join("\n"));
+}
+
+#[test]
+fn the_core_agrees_with_qemu() {
+    let Some(mut c) = campaign(20_000) else { return };
+    c.float = soft::has_float();
+    let report = run(&c).expect("the cases run");
+    eprintln!("{}", report.coverage.table());
+    eprintln!("not implemented by the core: {}", report.coverage.unimplemented().join(" "));
+    eprintln!("not implemented by QEMU: {}", report.coverage.without_oracle().join(" "));
+    assert_eq!(report.different, 0, "{}", report.differences.join("\n"));
+    assert!(
+        report.coverage.executed() > 450,
+        "only {} instructions ran to their end",
+        report.coverage.executed()
+    );
+}
