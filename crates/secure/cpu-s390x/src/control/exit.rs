@@ -35,11 +35,8 @@ pub(super) const TABLE: &[Entry] = &[
         let what = Instruction::Ptf(c.g(op.r1) as u8);
         leave(c, op, what, Vec::new(), Pending::default())
     }),
-    // No adjunct processors are installed.
-    sup(0xb2af, "pqap", Format::RRE, 0, |c, _| {
-        c.cc = 3;
-        Ok(Flow::Next)
-    }),
+    // No adjunct processors are installed, and guests find that out by the exception.
+    sup(0xb2af, "pqap", Format::RRE, 0, |c, _| Err(c.program(program::OPERATION))),
     sup(0xebd1, "sic", Format::RSYa, 72, |_, _| Ok(Flow::Next)),
     sup_last(0xae00, "sigp", Format::RSa, 0, |c, op| c.sigp(op)),
     sup_last(0xb9a4, "uvc", Format::RRFb, 158, uvc),
