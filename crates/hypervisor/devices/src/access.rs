@@ -36,6 +36,34 @@ impl From<GuestMemoryError> for AccessError {
 /// # Errors
 /// The first part that cannot be read decides.
 pub fn read<M: GuestMemory + ?Sized>(mem: &M, addr: u64, buf: &mut [u8]) -> Result<(), AccessError> {
+    read_slices(mem, addr, buf).map_err(|error| refine(mem, addr, buf.len(), error))
+}
+
+/// Writes all of `buf` to guest memory.
+///
+/// # Errors
+/// The first part that cannot be written decides; earlier parts may have been written.
+pub fn write<M: GuestMemory + ?Sized>(mem: &M, addr: u64, buf: &[u8]) -> Result<(), AccessError> {
+    write_slices(mem, addr, buf).map_err(|error| refine(mem, addr, buf.len(), error))
+}
+
+/// Sets bits of one byte atomically and returns its former value, as indicators need it (virtio 1.2, 4.3.3.1).
+///
+/// # Errors
+/// The byte cannot be reached.
+pub fn fetch_or<M: GuestMemory + ?Sized>(mem: &M, addr: u64, bits: u8) -> Result<u8, AccessError> {
+    or_slice(mem, addr, bits).map_err(|error| refine(mem, addr, 1, error))
+}
+
+/// A view may refuse existing storage with the error for storage that does not exist; the range tells them apart.
+fn refine<M: GuestMemory + ?Sized>(mem: &M, addr: u64, len: usize, error: AccessError) -> AccessError {
+    if check_end(addr, len).is_ok() && mem.check_range(GuestAddress(addr), len, Permissions::No) {
+        return AccessError::Protection;
+    }
+    error
+}
+
+fn read_slices<M: GuestMemory + ?Sized>(mem: &M, addr: u64, buf: &mut [u8]) -> Result<(), AccessError> {
     check_end(addr, buf.len())?;
     let mut done = 0;
     for slice in mem.get_slices(GuestAddress(addr), buf.len(), Permissions::Read)? {
@@ -47,11 +75,7 @@ pub fn read<M: GuestMemory + ?Sized>(mem: &M, addr: u64, buf: &mut [u8]) -> Resu
     if done == buf.len() { Ok(()) } else { Err(AccessError::Addressing) }
 }
 
-/// Writes all of `buf` to guest memory.
-///
-/// # Errors
-/// The first part that cannot be written decides; earlier parts may have been written.
-pub fn write<M: GuestMemory + ?Sized>(mem: &M, addr: u64, buf: &[u8]) -> Result<(), AccessError> {
+fn write_slices<M: GuestMemory + ?Sized>(mem: &M, addr: u64, buf: &[u8]) -> Result<(), AccessError> {
     check_end(addr, buf.len())?;
     let mut done = 0;
     for slice in mem.get_slices(GuestAddress(addr), buf.len(), Permissions::Write)? {
@@ -63,11 +87,7 @@ pub fn write<M: GuestMemory + ?Sized>(mem: &M, addr: u64, buf: &[u8]) -> Result<
     if done == buf.len() { Ok(()) } else { Err(AccessError::Addressing) }
 }
 
-/// Sets bits of one byte atomically and returns its former value, as indicators need it (virtio 1.2, 4.3.3.1).
-///
-/// # Errors
-/// The byte cannot be reached.
-pub fn fetch_or<M: GuestMemory + ?Sized>(mem: &M, addr: u64, bits: u8) -> Result<u8, AccessError> {
+fn or_slice<M: GuestMemory + ?Sized>(mem: &M, addr: u64, bits: u8) -> Result<u8, AccessError> {
     let slice = mem
         .get_slices(GuestAddress(addr), 1, Permissions::ReadWrite)?
         .next()

@@ -25,6 +25,8 @@ const SCH: u64 = 0x0001_0000;
 struct View {
     inner: Memory,
     private: Arc<Mutex<BTreeSet<u64>>>,
+    /// Refuse the whole range at once, with the error for storage that does not exist.
+    at_once: bool,
 }
 
 struct Slices<'a> {
@@ -60,6 +62,9 @@ impl GuestMemory for View {
     type Bitmap = ();
 
     fn check_range(&self, addr: GuestAddress, count: usize, access: Permissions) -> bool {
+        if self.at_once {
+            return GuestMemoryBackend::check_range(&self.inner, addr, count);
+        }
         self.get_slices(addr, count, access).is_ok_and(|mut s| s.all(|s| s.is_ok()))
     }
 
@@ -69,6 +74,10 @@ impl GuestMemory for View {
         count: usize,
         _access: Permissions,
     ) -> Result<impl GuestMemorySliceIterator<'a, BS<'a, ()>>, GuestMemoryError> {
+        let mut slices = Slices { view: self, at: addr.0, left: count };
+        if self.at_once && slices.by_ref().any(|s| s.is_err()) {
+            return Err(GuestMemoryError::InvalidGuestAddress(addr));
+        }
         Ok(Slices { view: self, at: addr.0, left: count })
     }
 }
@@ -79,8 +88,8 @@ struct Rig {
 }
 
 impl Rig {
-    fn new() -> Self {
-        let view = View { inner: memory(), private: Arc::default() };
+    fn new(at_once: bool) -> Self {
+        let view = View { inner: memory(), private: Arc::default(), at_once };
         let options = VirtioCcwOptions { iommu_platform: true, ..VirtioCcwOptions::default() };
         let rng = Box::new(Rng::new(Box::new(SeededEntropy::new(1))));
         let mut css = ChannelSubsystem::new(Arc::new(Recorder::default()) as Arc<dyn InterruptSink>);
@@ -113,7 +122,11 @@ impl Rig {
 
 #[test]
 fn helpers_tell_private_from_absent() {
-    let rig = Rig::new();
+    [false, true].into_iter().for_each(helpers_tell_private_from_absent_in);
+}
+
+fn helpers_tell_private_from_absent_in(at_once: bool) {
+    let rig = Rig::new(at_once);
     rig.hide(0x5000);
     let mut buf = [0; 16];
     assert_eq!(access::read(&rig.view, 0x4ff8, &mut buf), Err(AccessError::Protection));
@@ -124,7 +137,11 @@ fn helpers_tell_private_from_absent() {
 
 #[test]
 fn private_programs_and_data_are_protection_checks() {
-    let mut rig = Rig::new();
+    [false, true].into_iter().for_each(private_programs_and_data_are_protection_checks_in);
+}
+
+fn private_programs_and_data_are_protection_checks_in(at_once: bool) {
+    let mut rig = Rig::new(at_once);
     rig.hide(CCW);
     assert_eq!(rig.command(0x83, &[0, 1, 0, 0]), 0x10, "the channel program");
     rig.show(CCW);
@@ -138,9 +155,13 @@ fn private_programs_and_data_are_protection_checks() {
 
 #[test]
 fn private_rings_buffers_and_indicators_are_left_alone() {
+    [false, true].into_iter().for_each(private_rings_buffers_and_indicators_are_left_alone_in);
+}
+
+fn private_rings_buffers_and_indicators_are_left_alone_in(at_once: bool) {
     const RING: u64 = 0x1_0000;
     const BUFFER: u64 = 0x2_0000;
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(at_once);
     assert_eq!(rig.command(0x83, &[0, 2, 0, 0]), 0);
     assert_eq!(rig.command(0x31, &[3]), 0);
     assert_eq!(rig.command(0x11, &[3, 0, 0, 0, 1]), 0);
