@@ -1,10 +1,11 @@
 //! Reading small inputs, writing outputs atomically.
 
 use std::fs::{File, Permissions};
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use tempfile::NamedTempFile;
@@ -65,7 +66,29 @@ impl AtomicFile {
         Ok(Self { folder, contents })
     }
 
-    pub(crate) fn file(&mut self) -> &mut File {
+    /// Runs `work`; what it writes travels to the disk meanwhile, so that [`Self::finish`] waits for
+    /// little.
+    pub(crate) fn stream<T>(
+        &mut self,
+        file: &Path,
+        work: impl FnOnce(&mut Streamed<'_>) -> Result<T, OwnerError>,
+    ) -> Result<T, OwnerError> {
+        let syncing = self.file().try_clone().map_err(io("write", file))?;
+        std::thread::scope(|scope| {
+            let (wake, woken) = mpsc::sync_channel(1);
+            // The system reports a failed write to one caller only, so this one's must not be lost.
+            let syncer = scope.spawn(move || woken.iter().try_for_each(|()| syncing.sync_data()));
+            let mut streamed = Streamed { file: self.file(), unsynced: 0, wake };
+            let result = work(&mut streamed);
+            drop(streamed);
+            let synced = syncer.join().unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
+            let result = result?;
+            synced.map_err(io("write", file))?;
+            Ok(result)
+        })
+    }
+
+    fn file(&mut self) -> &mut File {
         match &mut self.contents {
             Contents::Unnamed(file) => file,
             Contents::Named(file) => file.as_file_mut(),
@@ -94,6 +117,36 @@ impl AtomicFile {
     }
 }
 
+/// An output whose contents travel to the disk while it is written.
+pub(crate) struct Streamed<'a> {
+    file: &'a mut File,
+    unsynced: usize,
+    wake: mpsc::SyncSender<()>,
+}
+
+impl Write for Streamed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unsynced += written;
+        if self.unsynced >= SYNC_STEP {
+            self.unsynced = 0;
+            // Full or gone: it is awake already, or has failed and says so at the end.
+            let _ = self.wake.try_send(());
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for Streamed<'_> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
 /// open(2), "O_TMPFILE": this link is how a file without a name gets one.
 fn give_name(contents: &File, name: &Path) -> std::io::Result<()> {
     let link = format!("{OPEN_FILES}/{}", contents.as_raw_fd());
@@ -112,12 +165,11 @@ pub(crate) fn io(action: &'static str, file: &Path) -> impl FnOnce(std::io::Erro
 }
 
 const SMALL: u64 = 16 << 20;
+const SYNC_STEP: usize = 8 << 20;
 const OPEN_FILES: &str = "/proc/self/fd";
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     /// Both ways of writing, because a test machine's file system has usually only one.

@@ -130,24 +130,59 @@ impl Document {
     }
 }
 
+/// A named file in memory: its name for the messages, and its contents.
+pub type Named<'a> = (&'a str, &'a [u8]);
+
+/// What vouches for host-key documents, in memory; as [`VerifyOptions`].
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// The signing certificate and any intermediate ones.
+    pub certificates: &'a [Named<'a>],
+    /// Revocation lists.
+    pub crls: &'a [Named<'a>],
+    /// The only root to trust.
+    pub root_ca: Named<'a>,
+    /// The moment at which everything must be valid.
+    pub time: SystemTime,
+}
+
 /// Verifies host-key documents offline. What is returned are warnings; everything that is wrong
 /// is an error.
 pub fn verify(documents: &[Document], options: &VerifyOptions) -> Result<Vec<Warning>, OwnerError> {
+    let read = |file: &Path| Ok::<_, OwnerError>((file.display().to_string(), files::read_small(file)?));
     let mut certificates = Vec::new();
     for file in &options.certificates {
-        certificates.extend(x509::certificates(&file.display().to_string(), &files::read_small(file)?)?);
+        let (name, bytes) = read(file)?;
+        certificates.extend(x509::certificates(&name, &bytes)?);
     }
     let mut crls = Vec::new();
     for file in &options.crls {
-        crls.extend(x509::crls(&file.display().to_string(), &files::read_small(file)?)?);
+        let (name, bytes) = read(file)?;
+        crls.extend(x509::crls(&name, &bytes)?);
     }
     let roots = match &options.root_ca {
-        Some(file) => x509::certificates(&file.display().to_string(), &files::read_small(file)?)?,
+        Some(file) => {
+            let (name, bytes) = read(file)?;
+            x509::certificates(&name, &bytes)?
+        }
         None => system_roots(SYSTEM_STORES.map(Path::new).into_iter())?,
     };
     let used_system = options.root_ca.is_none();
-    let chain = chain::Evidence { certificates, crls, roots, used_system, time: options.time };
-    chain.verify(documents)
+    chain::Decision { certificates, crls, roots, used_system, time: options.time }.verify(documents)
+}
+
+/// As [`verify`], with everything in memory.
+pub fn verify_in_memory(documents: &[Document], evidence: &Evidence<'_>) -> Result<Vec<Warning>, OwnerError> {
+    let mut certificates = Vec::new();
+    for (name, bytes) in evidence.certificates {
+        certificates.extend(x509::certificates(name, bytes)?);
+    }
+    let mut crls = Vec::new();
+    for (name, bytes) in evidence.crls {
+        crls.extend(x509::crls(name, bytes)?);
+    }
+    let roots = x509::certificates(evidence.root_ca.0, evidence.root_ca.1)?;
+    chain::Decision { certificates, crls, roots, used_system: false, time: evidence.time }.verify(documents)
 }
 
 fn system_roots<'a>(stores: impl Iterator<Item = &'a Path>) -> Result<Vec<Cert>, OwnerError> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use cloister_owner::host_key::{Document, VerifyOptions, Warning, verify};
+use cloister_owner::host_key::{Document, Evidence, VerifyOptions, Warning, verify, verify_in_memory};
 use cloister_owner::{HostKeyError, OwnerError};
 
 /// 2027-01-01T00:00:00Z, inside every validity period of the test data.
@@ -101,6 +101,24 @@ fn a_model_chain_is_accepted_with_warnings() {
         assert!(warning.to_string().contains("MODEL machine, not to IBM"), "{warning}");
     }
     assert!(Document::load(&chain.document).unwrap().model_warning().is_some());
+}
+
+#[test]
+fn the_same_decision_is_made_in_memory() {
+    let read = |name: &str| std::fs::read(model_file(name)).unwrap();
+    let [signing, root, first, second] =
+        ["signing.crt", "root-ca.crt", "signing.crl", "root-ca.crl"].map(read);
+    let crls = [("first", &first[..]), ("second", &second[..])];
+    let evidence = Evidence {
+        certificates: &[("signing", &signing)],
+        crls: &crls,
+        root_ca: ("root", &root),
+        time: at(NEW_YEAR),
+    };
+    let document = |name: &str| [Document::parse(name, &read(name)).unwrap()];
+    assert_eq!(verify_in_memory(&document("host.crt"), &evidence).unwrap().len(), 3);
+    verify_in_memory(&document("revoked.crt"), &evidence).unwrap_err();
+    verify_in_memory(&document("host.crt"), &Evidence { crls: &crls[..1], ..evidence }).unwrap_err();
 }
 
 #[test]

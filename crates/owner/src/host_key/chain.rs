@@ -11,8 +11,8 @@ use super::x509::{Cert, Crl};
 use super::{Document, Warning};
 use crate::{HostKeyError, OwnerError};
 
-/// What a decision rests on.
-pub(super) struct Evidence {
+/// A decision and what it rests on.
+pub(super) struct Decision {
     pub(super) certificates: Vec<Cert>,
     pub(super) crls: Vec<Crl>,
     pub(super) roots: Vec<Cert>,
@@ -20,7 +20,7 @@ pub(super) struct Evidence {
     pub(super) time: SystemTime,
 }
 
-impl Evidence {
+impl Decision {
     pub(super) fn verify(&self, documents: &[Document]) -> Result<Vec<Warning>, OwnerError> {
         let signing = self.signing_certificate()?;
         let chain = self.chain(signing)?;

@@ -326,29 +326,28 @@ impl Hash {
 
 /// Reads every certificate of a PEM file, or the one of a DER file.
 pub(crate) fn certificates(file: &str, bytes: &[u8]) -> Result<Vec<Cert>, OwnerError> {
-    let parts = parts(file, bytes, "CERTIFICATE").map_err(|error| not_x509(file, "certificate", error))?;
+    let parts = parts(bytes, "CERTIFICATE").map_err(|error| not_x509(file, "certificate", error))?;
     parts.iter().map(|der| Cert::parse(file, der)).collect()
 }
 
 /// As [`certificates`], leaving out what cannot be read: a system's bundle may hold old oddities.
 pub(crate) fn certificates_lenient(file: &str, bytes: &[u8]) -> Vec<Cert> {
-    let parts = parts(file, bytes, "CERTIFICATE").unwrap_or_default();
+    let parts = parts(bytes, "CERTIFICATE").unwrap_or_default();
     parts.iter().filter_map(|der| Cert::parse(file, der).ok()).collect()
 }
 
 /// Reads every revocation list of a PEM file, or the one of a DER file.
 pub(crate) fn crls(file: &str, bytes: &[u8]) -> Result<Vec<Crl>, OwnerError> {
-    let parts = parts(file, bytes, "X509 CRL")
-        .map_err(|error| not_x509(file, "certificate revocation list", error))?;
+    let parts =
+        parts(bytes, "X509 CRL").map_err(|error| not_x509(file, "certificate revocation list", error))?;
     parts.iter().map(|der| Crl::parse(file, der)).collect()
 }
 
 /// The DER objects of a file: text before, between and after PEM blocks is allowed (RFC 7468, 5.2).
-fn parts(file: &str, bytes: &[u8], label: &str) -> Result<Vec<Vec<u8>>, der::Error> {
+fn parts(bytes: &[u8], label: &str) -> Result<Vec<Vec<u8>>, der::Error> {
     let Some(text) = std::str::from_utf8(bytes).ok().filter(|text| text.contains("-----BEGIN ")) else {
         return Ok(vec![bytes.to_vec()]);
     };
-    let _ = file;
     let begin = format!("-----BEGIN {label}-----");
     let end = format!("-----END {label}-----");
     let mut found = Vec::new();

@@ -82,7 +82,7 @@ pub fn create(
     )?;
     let mut output = AtomicFile::create(&options.output, 0o644)?;
     let write_error = |source| files::io("write", &options.output)(source);
-    let mut report = job.write(output.file(), &write_error, progress)?;
+    let mut report = output.stream(&options.output, |stream| job.write(stream, &write_error, progress))?;
     output.finish(&options.output, options.overwrite)?;
     report.warnings = warnings;
     Ok(report)

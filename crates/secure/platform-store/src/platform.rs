@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use cloister_crypto::Entropy;
 
 use crate::config::{PlatformConfig, Target};
+use crate::locate::{Environment, locate};
 use crate::s390x::{CreateOptions, S390xMaterial};
 use crate::{PlatformError, files};
 
@@ -29,6 +30,20 @@ impl Platform {
         let lock = lock(folder)?;
         let s390x = S390xMaterial::read(folder)?;
         Ok(Self { folder: Some(folder.into()), config, s390x, _lock: Some(lock) })
+    }
+
+    /// The platform that a machine uses when the user says no more than `option` (`-platform DIR`):
+    /// the one that [`locate`] finds, else an ephemeral one of default shape.
+    pub fn resolve_s390x(
+        option: Option<&Path>,
+        environment: &Environment,
+        entropy: &mut dyn Entropy,
+        now: SystemTime,
+    ) -> Result<Self, PlatformError> {
+        match locate(option, environment)? {
+            Some(located) => Self::open(&located.folder),
+            None => Self::ephemeral_s390x(&CreateOptions::default(), entropy, now),
+        }
     }
 
     /// A new machine that lives in memory and is gone with this value: for a demonstration where

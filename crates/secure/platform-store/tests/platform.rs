@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use cloister_crypto::SeededEntropy;
 use cloister_platform_store::{
-    CreateOptions, MODEL_NOTICE, Platform, PlatformError, S390xMaterial, Summary, create_s390x, show,
+    CreateOptions, Environment, MODEL_NOTICE, Platform, PlatformError, S390xMaterial, Summary, create_s390x,
+    show,
 };
 
 fn everything() -> CreateOptions {
@@ -108,6 +109,27 @@ fn a_certificate_of_another_key_is_refused() {
     create(base.path(), &everything()).unwrap();
     fs::copy(base.path().join("backup.crt"), base.path().join("host.crt")).unwrap();
     assert!(matches!(Platform::open(base.path()), Err(PlatformError::Damaged { .. })));
+}
+
+#[test]
+fn without_any_folder_the_platform_is_ephemeral() {
+    let base = tempfile::tempdir().unwrap();
+    let mut environment = Environment {
+        cloister_platform: None,
+        xdg_data_home: Some(base.path().into()),
+        home: None,
+        system: base.path().join("system"),
+    };
+    let resolve = |environment: &Environment| {
+        Platform::resolve_s390x(None, environment, &mut SeededEntropy::new(b"resolve"), new_year()).unwrap()
+    };
+    assert_eq!(resolve(&environment).folder(), None);
+    assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+    create(&environment.system, &CreateOptions::default()).unwrap();
+    assert_eq!(resolve(&environment).folder(), Some(environment.system.as_path()));
+    environment.system = base.path().join("other");
+    create(&environment.user_folder().unwrap(), &CreateOptions::default()).unwrap();
+    assert_eq!(resolve(&environment).folder(), environment.user_folder().as_deref());
 }
 
 #[test]
