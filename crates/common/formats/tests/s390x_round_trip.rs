@@ -106,6 +106,20 @@ proptest! {
     }
 
     #[test]
+    fn ipl_block_of_a_type_that_is_not_loaded_from(kind in prop::sample::select(vec![0u8, 3, 4]), body in vec(any::<u8>(), 400..4096)) {
+        let mut raw = body;
+        let total = raw.len() as u32;
+        raw[..4].copy_from_slice(&total.to_be_bytes());
+        raw[7] = 1;
+        raw[8..12].copy_from_slice(&(total - 8).to_be_bytes());
+        raw[12] = kind;
+        let block = IplBlock::parse(&raw).unwrap();
+        prop_assert_eq!(block.encode(), raw.clone());
+        prop_assert_eq!(IplBlock::parse(&block.encode()), Ok(block));
+        prop_assert!(IplBlock::parse(&raw[..raw.len() - 1]).is_err());
+    }
+
+    #[test]
     fn arcb(iv: [u8; 12], nonce: bool, key in wide::<160>(), slots in vec(slot(), 0..4), area in wide::<80>(), tag: [u8; 16]) {
         let flags = if nonce { ArcbFlags::NONCE } else { ArcbFlags::IMAGE_PHKH };
         let encrypted_area = area[..if nonce { 80 } else { 64 }].to_vec();

@@ -14,6 +14,21 @@
 //! A core asks [`GuestPages::resolve`] what a page is, fills its translation from storage, and asks again
 //! *after* it is entered as a holder of the page. Only if both answers agree may it use the translation: a
 //! conversion takes the page away here first, and flushes its holders afterwards.
+//!
+//! # Choices of the model
+//!
+//! The published sources leave open what real firmware does in these cases:
+//!
+//! * The order of checks is: command, initialisation, length, handle, state, then the call's own fields.
+//! * An SE header that does not authenticate is 10b/1 (key slot) or 10b/2 (header); a wrong magic is 104/1.
+//! * Verify compares the number of pages first, then addresses, pages, tweaks.
+//! * An import of bytes that are not the last export is 104, and the page is lost for good: a guest never
+//!   finds zeros where it had data. The same holds for a page that the host destroyed.
+//! * A pin of a page that is not shared is 107; an unknown CPU state is 101.
+//! * Content survives the end of sharing, and the page is private from then on.
+//! * A prepared reset requires that nothing is shared, and every CPU must be reset before it starts again.
+//! * The ASCE field of a new configuration is the token of its storage, the MSO field its host absolute
+//!   address. Donated storage is checked for its place and not used.
 #![forbid(unsafe_code)]
 
 mod configuration;
