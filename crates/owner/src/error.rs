@@ -61,7 +61,8 @@ pub enum HostKeyError {
     },
     /// The certificate's key is not a host key.
     #[error(
-        "the public key of {file} is not on the curve P-521, so it is no host-key document; request the document of the machine from IBM, or give `host.crt` of a model platform"
+        "the public key of {file} is not on the curve P-521, so it is no host-key document; request the \
+         document of the machine from IBM, or give `host.crt` of a model platform"
     )]
     WrongKey {
         /// The file.
@@ -69,7 +70,9 @@ pub enum HostKeyError {
     },
     /// No signing certificate among the `-C` files.
     #[error(
-        "none of the -C certificates is one that signs host-key documents (C=US, ST=New York, L=Poughkeepsie or Armonk, O and CN International Business Machines Corporation, OU ending in Key Signing Service); subjects given: {subjects}"
+        "none of the -C certificates is one that signs host-key documents (C=US, ST=New York, \
+         L=Poughkeepsie or Armonk, O and CN International Business Machines Corporation, OU ending in Key \
+         Signing Service); subjects given: {subjects}"
     )]
     NoSigningCertificate {
         /// What was given.
@@ -93,7 +96,8 @@ pub enum HostKeyError {
     },
     /// The chain is longer than the scheme allows.
     #[error(
-        "the chain of the signing certificate has more than two intermediate certificates; give only those between it and the root with -C"
+        "the chain of the signing certificate has more than two intermediate certificates; give only those \
+         between it and the root with -C"
     )]
     ChainTooLong,
     /// Not yet valid.
@@ -118,7 +122,8 @@ pub enum HostKeyError {
     },
     /// The signature is not the issuer's.
     #[error(
-        "the signature of the {what} {file} was not made with the key of {issuer}; the file is altered or belongs to another issuer: do not use it"
+        "the signature of the {what} {file} was not made with the key of {issuer}; the file is altered or \
+         belongs to another issuer: do not use it"
     )]
     BadSignature {
         /// The file.
@@ -130,7 +135,8 @@ pub enum HostKeyError {
     },
     /// A signature algorithm that this program does not check.
     #[error(
-        "{file} is signed with {algorithm}, or its issuer's key is of another kind; RSA (PKCS #1 v1.5) and ECDSA on P-384 and P-521 with SHA-256, SHA-384 or SHA-512 are checked"
+        "{file} is signed with {algorithm}, or its issuer's key is of another kind; RSA (PKCS #1 v1.5) and \
+         ECDSA on P-384 and P-521 with SHA-256, SHA-384 or SHA-512 are checked"
     )]
     UnsupportedSignature {
         /// The file.
@@ -140,7 +146,8 @@ pub enum HostKeyError {
     },
     /// The authority key identifier names another issuer.
     #[error(
-        "the authority key identifier of {file} does not name the key of {issuer}; give the certificate that issued it"
+        "the authority key identifier of {file} does not name the key of {issuer}; give the certificate \
+         that issued it"
     )]
     AuthorityMismatch {
         /// The file.
@@ -158,7 +165,8 @@ pub enum HostKeyError {
     },
     /// A key of too little strength.
     #[error(
-        "the public key of {file} has {bits} bits of security (0: a kind that is not checked); at least 112 are needed"
+        "the public key of {file} has {bits} bits of security (0: a kind that is not checked); at least \
+         112 are needed"
     )]
     WeakKey {
         /// The file.
@@ -176,7 +184,8 @@ pub enum HostKeyError {
     },
     /// No revocation list of an issuer.
     #[error(
-        "no revocation list of {issuer} was given, which is needed for {file}; fetch it (the certificate's CRL distribution point names the address) and give it with --crl; lists given: {given}"
+        "no revocation list of {issuer} was given, which is needed for {file}; fetch it (the certificate's \
+         CRL distribution point names the address) and give it with --crl; lists given: {given}"
     )]
     NoCrl {
         /// The issuer whose list is missing.
@@ -188,7 +197,8 @@ pub enum HostKeyError {
     },
     /// Revoked.
     #[error(
-        "{file} (serial number {serial}) is revoked by {crl}; its key must not be used: get the machine's current host-key document"
+        "{file} (serial number {serial}) is revoked by {crl}; its key must not be used: get the machine's \
+         current host-key document"
     )]
     Revoked {
         /// The file.
@@ -200,7 +210,8 @@ pub enum HostKeyError {
     },
     /// No bundle of trusted roots.
     #[error(
-        "this system has no bundle of trusted root certificates in a known place; name the root with --root-ca"
+        "this system has no bundle of trusted root certificates in a known place; name the root with \
+         --root-ca"
     )]
     NoSystemStore,
 }
@@ -231,7 +242,8 @@ pub enum ImageError {
     },
     /// The kernel is an ELF file.
     #[error(
-        "{file} is an ELF file; an image needs the raw kernel (arch/s390/boot/bzImage, or the distribution's /boot/vmlinuz or image file)"
+        "{file} is an ELF file; an image needs the raw kernel (arch/s390/boot/bzImage, or the \
+         distribution's /boot/vmlinuz or image file)"
     )]
     KernelIsElf {
         /// The file.
@@ -245,7 +257,8 @@ pub enum ImageError {
     },
     /// The kernel is no s390x Linux kernel.
     #[error(
-        "{file} is no raw s390x Linux kernel: \"S390EP\" does not stand at offset 0x10008 (--no-component-check skips this check)"
+        "{file} is no raw s390x Linux kernel: \"S390EP\" does not stand at offset 0x10008 \
+         (--no-component-check skips this check)"
     )]
     NotAKernel {
         /// The file.
@@ -270,7 +283,10 @@ pub enum ImageError {
         file: String,
     },
     /// A key file of the wrong size.
-    #[error("{} must hold a key of exactly {need} bytes, raw; make one with `head -c {need} /dev/urandom`", .file.display())]
+    #[error(
+        "{} must hold a key of exactly {need} bytes, raw; make one with `head -c {need} /dev/urandom`",
+        .file.display()
+    )]
     KeySize {
         /// The file.
         file: PathBuf,
@@ -279,7 +295,8 @@ pub enum ImageError {
     },
     /// A loader does not fit.
     #[error(
-        "the {what} has {size:#x} bytes with its arguments; it needs some and at most {limit:#x}: this program was built with loaders that do not fit"
+        "the {what} has {size:#x} bytes with its arguments; it needs some and at most {limit:#x}: this \
+         program was built with loaders that do not fit"
     )]
     Stage {
         /// Which loader.
@@ -299,7 +316,8 @@ pub enum ImageError {
     },
     /// An input changed while it was read.
     #[error(
-        "{what} changed its size while the image was made; nothing was written: try again when nobody writes to it"
+        "{what} changed its size while the image was made; nothing was written: try again when nobody \
+         writes to it"
     )]
     Changed {
         /// The file.

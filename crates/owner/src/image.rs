@@ -1,7 +1,7 @@
 //! Boot images for IBM Secure Execution: made, inspected, tested.
 //!
 //! [`create`] does the work of `genprotimg` and `pvimg create` with files, [`build`] the same in
-//! memory; [`inspect`] prints what an image or a bare header says, [`test`] answers whether a
+//! memory; [`inspect`] prints what an image or a bare header says, [`test()`] answers whether a
 //! machine can open it. The layout is that of s390-tools; the loaders are this project's own.
 //!
 //! Nothing here decides whether a machine accepts an image: that is the Ultravisor's part.

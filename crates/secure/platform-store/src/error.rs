@@ -41,7 +41,11 @@ pub enum PlatformError {
         reason: String,
     },
     /// `platform.toml` is of another kind or of a later version.
-    #[error("{} says kind \"{kind}\", version {version}; this program reads kind \"cloister-platform\", version 1", .file.display())]
+    #[error(
+        "{} says kind \"{kind}\", version {version}; this program reads kind \"cloister-platform\", \
+         version 1",
+        .file.display()
+    )]
     Version {
         /// The file.
         file: PathBuf,
@@ -51,13 +55,19 @@ pub enum PlatformError {
         version: u32,
     },
     /// Creating would have overwritten something.
-    #[error("{} exists already and is never overwritten; choose another folder, or move the old identity away", .file.display())]
+    #[error(
+        "{} exists already and is never overwritten; choose another folder, or move the old identity away",
+        .file.display()
+    )]
     Exists {
         /// The file in the way.
         file: PathBuf,
     },
     /// A key or certificate in the folder is damaged.
-    #[error("{} is damaged: {reason}; restore it from a copy or create a new platform in another folder", .file.display())]
+    #[error(
+        "{} is damaged: {reason}; restore it from a copy or create a new platform in another folder",
+        .file.display()
+    )]
     Damaged {
         /// The file.
         file: PathBuf,
@@ -65,7 +75,10 @@ pub enum PlatformError {
         reason: String,
     },
     /// A private key can be read by others.
-    #[error("{} holds a private key but has mode {mode:04o}; others could read it: run `chmod 600 {}`", .file.display(), .file.display())]
+    #[error(
+        "{} holds a private key but has mode {mode:04o}; others could read it: run `chmod 600 {}`",
+        .file.display(), .file.display()
+    )]
     KeyExposed {
         /// The file.
         file: PathBuf,
