@@ -34,6 +34,9 @@ struct Arguments {
     /// Leave floating point out
     #[arg(long)]
     no_float: bool,
+    /// Mnemonics whose differences are known: counted apart
+    #[arg(long, value_delimiter = ',')]
+    known: Vec<String>,
     /// Print the coverage table
     #[arg(long)]
     coverage: bool,
@@ -71,6 +74,7 @@ fn run() -> Result<bool> {
         batch: a.batch,
         self_check: a.self_check,
         float,
+        known: a.known,
         show: a.show,
     })?;
     for text in &report.differences {
@@ -81,6 +85,9 @@ fn run() -> Result<bool> {
     }
     if a.coverage {
         println!("{}", report.coverage.table());
+    }
+    for (name, count) in &report.known {
+        println!("known to differ: {name}, {count} cases");
     }
     let absent = report.coverage.unimplemented();
     if !absent.is_empty() {

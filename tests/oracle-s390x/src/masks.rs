@@ -97,6 +97,12 @@ pub const MASKS: &[Mask] = &[
                  unchanged, as they are in the core; QEMU 7.2 leaves part of the stores or of the register behind",
     },
     Mask {
+        names: &[],
+        when: |case, oracle, ours| access(oracle) && access(ours) && case.class == "sequence",
+        part: Part::Contents,
+        reason: "as above; the sequence has changed other fields before",
+    },
+    Mask {
         names: INTERRUPTIBLE,
         when: |_, oracle, ours| access(oracle) && access(ours),
         part: Part::All,
@@ -115,6 +121,13 @@ pub const MASKS: &[Mask] = &[
         when: |case, _, _| case.class == "sequence",
         part: Part::All,
         reason: "as below; later instructions may load what it stored",
+    },
+    Mask {
+        names: &["lpd", "lpdg"],
+        when: |_, oracle, ours| access(oracle) && program(ours, &[6]),
+        part: Part::All,
+        reason: "chapter 6 'Multiple Program-Interruption Conditions': a specification exception comes before access \
+                 exceptions; QEMU 7.2 takes the first operand first",
     },
     Mask {
         names: &["cds", "cdsy", "cdsg"],
