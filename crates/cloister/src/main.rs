@@ -4,6 +4,9 @@
 //! module. Exit status 0 is success, 1 everything else that is the user's or the guest's to mend.
 #![forbid(unsafe_code)]
 
+mod command;
+mod demo;
+mod pv;
 mod vm;
 
 use cloister_options::{Command, classify};
@@ -23,13 +26,15 @@ fn main() -> ExitCode {
         }
     }
     match classify(&argv0, args) {
+        // QEMU's own help is `-help`; both dashes ask for the whole program's.
+        Command::Vm(invocation, args) if invocation.target.is_none() && args == ["--help"] => command::help(&[]),
         Command::Vm(invocation, args) => vm::run(&invocation, &args),
-        Command::Subcommand(name, _) => {
-            eprintln!("{argv0}: unknown subcommand '{name}'");
-            ExitCode::FAILURE
+        Command::Subcommand(name, rest) => {
+            let words: Vec<_> = std::iter::once(name).chain(rest).collect();
+            command::run(&words)
         }
         Command::Bare => {
-            eprintln!("{argv0}: nothing to do; try `{argv0} -help`");
+            eprintln!("{argv0}: nothing to do; try `{argv0} help` for what there is, or `{argv0} demo`");
             ExitCode::FAILURE
         }
     }
