@@ -6,6 +6,10 @@ use crate::op::{Entry, Exec, Format};
 
 mod arith;
 mod atomic;
+mod bfp;
+mod bfp_math;
+#[cfg(test)]
+mod bfp_tests;
 mod bits;
 mod branch;
 mod compare;
@@ -18,6 +22,7 @@ mod storage;
 pub(crate) const TABLES: &[&[Entry]] = &[
     arith::TABLE,
     atomic::TABLE,
+    bfp::TABLE,
     bits::TABLE,
     branch::TABLE,
     compare::TABLE,
