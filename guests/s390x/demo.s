@@ -6,8 +6,9 @@
 #
 #   qemu-system-s390x -M s390-ccw-virtio -nographic -kernel demo.bin -device virtio-rng-ccw
 #
-# A command line that begins with "hold" makes it pause for ten seconds before the last check, for a look at its
-# memory from outside.
+# For a look at its memory from outside, a command line that begins with "hold" makes it pause for ten seconds before
+# the last check. With "watch" it waits before, while the page is still shared, until the host writes a byte to
+# SHARED + HOST_LOOKED, for ten seconds at most.
 #
 # The device and the Ultravisor are in virtio-rng.inc and ultravisor.inc.
 
@@ -18,6 +19,8 @@
         .equ WORK, 0x9000                 # private page: ORB, SCHIB, IRB, UVCB
         .equ PRIVATE, 0x40000             # private page: the marker
         .equ SHARED, 0x50000              # shared page: everything of the device
+
+        .equ HOST_LOOKED, 0xff0           # in SHARED
 
         .equ SIGP_STOP, 5
         .equ LC_PROGRAM_CODE, 0x8e
@@ -69,6 +72,7 @@ code:
         llilf   %r2, SHARED + BUFFER
         brasl   %r14, use_device
         brasl   %r14, console_flush
+        brasl   %r14, wait_for_host
 
         ltgr    %r13, %r13
         jz      2f
@@ -118,6 +122,28 @@ check_marker:
         larl    %r6, text_intact
 2:      lgr     %r2, %r6
         jg      console_puts
+
+# Waits until the host says through the shared page that it has looked, if the command line says so.
+wait_for_host:
+        larl    %r1, command_line
+        larl    %r2, text_watch
+        clc     0(5,%r1), 0(%r2)
+        bnzr    %r14
+        lgr     %r10, %r14
+        llilf   %r7, SHARED
+        mvi     HOST_LOOKED(%r7), 0
+        say     text_waiting
+        brasl   %r14, console_flush
+        brasl   %r14, start_clock
+1:      cli     HOST_LOOKED(%r7), 0
+        jne     2f
+        diag    %r0, %r0, DIAG_YIELD
+        brasl   %r14, ten_seconds_over
+        jz      1b
+        br      %r10
+2:      say     text_looked
+        brasl   %r14, console_flush
+        br      %r10
 
 # Waits for ten seconds if the command line says so.
 hold:
@@ -176,6 +202,12 @@ text_unshared:
         .asciz  "page is private again\r\n"; .balign 2, 0
 text_holding:
         .asciz  "holding for ten seconds\r\n"; .balign 2, 0
+text_watch:
+        .ascii  "watch"; .balign 2, 0
+text_waiting:
+        .asciz  "waiting until the host has looked\r\n"; .balign 2, 0
+text_looked:
+        .asciz  "the host has looked\r\n"; .balign 2, 0
 text_hold:
         .ascii  "hold"
 text_intact:
