@@ -123,6 +123,14 @@ pub const MASKS: &[Mask] = &[
         reason: "as below; later instructions may load what it stored",
     },
     Mask {
+        names: &[],
+        when: |case, oracle, ours| {
+            access(oracle) && access(ours) && untouched(case, ours) && case.class.contains("Ss")
+        },
+        part: Part::All,
+        reason: "chapter 6 'Access Exceptions': with faults in both storage operands either may be reported",
+    },
+    Mask {
         names: &["lpd", "lpdg"],
         when: |_, oracle, ours| access(oracle) && program(ours, &[6]),
         part: Part::All,
@@ -211,4 +219,21 @@ fn overflow_enabled(case: &Case) -> bool {
 
 fn am64(case: &Case) -> bool {
     case.state.mask & (1 << 32) != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forms::forms;
+
+    #[test]
+    fn every_entry_has_a_reason_and_names_known_instructions() {
+        let forms = forms();
+        for mask in MASKS {
+            assert!(mask.reason.len() > 10, "{:?}", mask.names);
+            for name in mask.names {
+                assert!(forms.iter().any(|f| f.name == *name), "{name}");
+            }
+        }
+    }
 }
