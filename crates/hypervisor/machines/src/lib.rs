@@ -7,8 +7,10 @@
 
 mod console;
 mod error;
+mod outlets;
 mod run;
 pub mod s390_ccw;
 
 pub use error::MachineError;
+pub use outlets::{MessageSink, Outlets};
 pub use run::{End, Report};

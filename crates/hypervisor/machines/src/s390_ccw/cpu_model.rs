@@ -90,9 +90,9 @@ pub(super) fn facilities(cpu: Option<&CpuSpec>, available: &[u64; 4]) -> Result<
         }
         facility::set(&mut list, bit, *on);
     }
-    // The Ultravisor call belongs to the unpack facility: neither is of use without the other.
-    let unpack = facility::test(&list, facility::SECURE_UNPACK);
-    facility::set(&mut list, facility::ULTRAVISOR_CALL, unpack);
+    // A clear guest can ask to be unpacked and cannot call the Ultravisor; inside protection it is the other
+    // way round, and that is the secure world's to show.
+    facility::set(&mut list, facility::ULTRAVISOR_CALL, false);
     Ok(list)
 }
 
@@ -152,16 +152,16 @@ mod tests {
         let z196 = facilities(Some(&spec("z196-base", &[])), &core).unwrap();
         assert!(facility::test(&z196, 45) && !facility::test(&z196, 58) && !facility::test(&z196, 161));
         let z15 = facilities(Some(&spec("gen15a", &[])), &core).unwrap();
-        assert!(facility::test(&z15, 58) && facility::test(&z15, 161) && facility::test(&z15, 158));
+        assert!(facility::test(&z15, 58) && facility::test(&z15, 161) && !facility::test(&z15, 158));
     }
 
     #[test]
-    fn unpack_switches_the_ultravisor_call_with_it() {
+    fn a_clear_guest_has_unpack_and_never_the_ultravisor_call() {
         let core = available(&[0, 1, 158, 161]);
         let off = facilities(Some(&spec("max", &[("unpack", false)])), &core).unwrap();
         assert!(!facility::test(&off, 158) && !facility::test(&off, 161));
         let on = facilities(None, &core).unwrap();
-        assert!(facility::test(&on, 158) && facility::test(&on, 161));
+        assert!(!facility::test(&on, 158) && facility::test(&on, 161));
     }
 
     #[test]

@@ -55,7 +55,7 @@ enum Function {
 
 impl S390Ccw {
     /// DIAG 308. The checks come in the order of QEMU's machine.
-    pub(super) fn diag_308(&self, _cpu: u16, exit: &InstructionExit) -> Next {
+    pub(super) fn diag_308(&self, exit: &InstructionExit) -> Next {
         let Instruction::Diag { r1, v1, v3: code, block_accessible, .. } = exit.instruction else {
             return Next::Complete(Completion::program(program::SPECIFICATION));
         };
@@ -169,9 +169,9 @@ impl S390Ccw {
             None => return Ok((answer(result::INVALID_FOR_PV), false)),
         };
         match entering {
-            Ok(effects) => warn(&effects.warnings),
+            Ok(effects) => self.warn(&effects.warnings),
             Err(why) => {
-                eprintln!("{why}");
+                self.say(&why.to_string());
                 return Ok((answer(result::INVALID_FOR_PV), false));
             }
         }
@@ -186,7 +186,7 @@ impl S390Ccw {
                 if let Some(cgs) = &mut *self.guest_support() {
                     let secure = Some(true);
                     let effects = cgs.on_transition(Transition::Entered { secure }, &self.facts)?;
-                    warn(&effects.warnings);
+                    self.warn(&effects.warnings);
                 }
                 Ok((Next::Continue, true))
             }
@@ -259,11 +259,19 @@ impl S390Ccw {
             PvCommand::CpuReset { .. } | PvCommand::CpuSetState { .. } => None,
         };
         match known {
-            Some(known) => eprintln!("{}", known.failure_text(refused.rc, refused.rrc, EIO)),
-            None => eprintln!("{} failed: rc {:x} rrc {:x}", command.name(), refused.rc, refused.rrc),
+            Some(known) => self.say(&known.failure_text(refused.rc, refused.rrc, EIO)),
+            None => {
+                self.say(&format!("{} failed: rc {:x} rrc {:x}", command.name(), refused.rc, refused.rrc));
+            }
         }
         if !refused.reason.is_empty() {
-            eprintln!("{}", refused.reason);
+            self.say(&refused.reason);
+        }
+    }
+
+    fn warn(&self, warnings: &[String]) {
+        for warning in warnings {
+            self.say(&format!("warning: {warning}"));
         }
     }
 
@@ -394,10 +402,4 @@ fn store(block: Option<Vec<u8>>) -> Next {
         Some(bytes) => Completion { buffer: Some(bytes), result: Some(result::OK), ..Completion::default() },
         None => Completion::result(result::NO_BLOCK),
     })
-}
-
-fn warn(warnings: &[String]) {
-    for warning in warnings {
-        eprintln!("warning: {warning}");
-    }
 }

@@ -10,7 +10,7 @@ mod load;
 
 use crate::console::Console;
 use crate::run::{Conductor, End, Guest, Next, Report};
-use crate::MachineError;
+use crate::{MachineError, Outlets, outlets::MessageSink};
 use cloister_cgs::{BootImage, ConfidentialGuest, DeviceFacts, HostFacts, MachineFacts};
 use cloister_devices::css::{ChannelSubsystem, DeviceNumber};
 use cloister_devices::entropy::{EntropySource, SeededEntropy, SystemEntropy};
@@ -24,7 +24,7 @@ use cloister_options::{
     CommandLine, DeviceSpec, Drive, DriveFormat, DriveInterface, DriveMedia, IcountShift, OnOffAuto, RtcBase,
 };
 use cloister_platform::arch::s390x::{
-    Exit, FloatingInterrupt, IoInterrupt, RunState, TimeMode, VmConfig, facility,
+    Exit, RunState, TimeMode, VmConfig, facility,
 };
 use cloister_platform::{Capabilities, Door, HostMemory, PageCounts, Vm};
 use load::BootFiles;
@@ -55,11 +55,21 @@ pub struct S390Ccw {
     conductor: Conductor,
     protected: std::sync::atomic::AtomicBool,
     warnings: Vec<String>,
+    messages: MessageSink,
 }
 
 impl S390Ccw {
     /// Builds the machine that the command line describes, on the platform behind `door`.
     pub fn new(line: &CommandLine, door: Arc<dyn Door>) -> Result<Self, MachineError> {
+        Self::with_outlets(line, door, Outlets::default())
+    }
+
+    /// As [`new`](Self::new); the guest's console and the machine's own messages go where `outlets` says.
+    pub fn with_outlets(
+        line: &CommandLine,
+        door: Arc<dyn Door>,
+        outlets: Outlets,
+    ) -> Result<Self, MachineError> {
         let capabilities = Vm::capabilities(door.as_ref())?;
         let memory_bytes = line.memory.size.unwrap_or(DEFAULT_MEMORY);
         if memory_bytes == 0 || memory_bytes % (1 << 20) != 0 {
@@ -125,12 +135,16 @@ impl S390Ccw {
         let vm = Vm::create(door, config)?;
         let sink: Arc<dyn InterruptSink> = Arc::new(Interrupts(vm.clone()));
         let console = Console::from_options(line)?;
+        let output = match outlets.console {
+            Some(output) => Some(output),
+            None => console.sink()?,
+        };
         let mut sclp_config = SclpConfig::new(memory_bytes, line.smp.cpus as u8);
         sclp_config.highest_cpu = line.smp.max_cpus.saturating_sub(1) as u16;
         sclp_config.extended_length = facts.extended_length_sccb;
         let loadparm = line.machine.loadparm.as_deref().unwrap_or_default();
         sclp_config.loadparm = ipl::loadparm(loadparm);
-        let sclp = Sclp::new(sclp_config, console.sink()?, None, Arc::clone(&sink));
+        let sclp = Sclp::new(sclp_config, output, None, Arc::clone(&sink));
         let mut css = ChannelSubsystem::new(sink);
         attach_devices(line, &mut css, iommu_default)?;
 
@@ -149,6 +163,7 @@ impl S390Ccw {
             conductor: Conductor::new(),
             protected: std::sync::atomic::AtomicBool::new(false),
             warnings,
+            messages: outlets.messages.unwrap_or_else(|| Box::new(|text| eprintln!("{text}"))),
         })
     }
 
@@ -175,6 +190,11 @@ impl S390Ccw {
     /// Whether the guest runs protected.
     pub fn is_protected(&self) -> bool {
         self.protected.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// Tells the user something while the machine runs.
+    fn say(&self, text: &str) {
+        (self.messages)(text);
     }
 
     /// Ends the run from another thread.
@@ -238,7 +258,7 @@ impl Guest for S390Ccw {
     fn exit(&self, cpu: u16, exit: Exit) -> Result<Next, MachineError> {
         Ok(match exit {
             Exit::Budget | Exit::Kicked | Exit::Idle { .. } => Next::Continue,
-            Exit::Instruction(instruction) => self.instruction(cpu, instruction),
+            Exit::Instruction(instruction) => self.instruction(&instruction),
             Exit::Stopped => self.stopped()?,
             Exit::DisabledWait(psw) => Next::End(End::Crashed { cpu, mask: psw.mask, addr: psw.addr }),
             Exit::Stuck { reason } => Next::End(End::Stuck { cpu, reason }),
@@ -270,17 +290,7 @@ struct Interrupts(Vm);
 
 impl InterruptSink for Interrupts {
     fn raise(&self, interrupt: HostInterrupt) {
-        let floating = match interrupt {
-            HostInterrupt::Io { subchannel_id, nr, parameter, word } => FloatingInterrupt::Io(IoInterrupt {
-                subsystem_id: u32::from(subchannel_id) << 16 | u32::from(nr),
-                parameter,
-                word,
-            }),
-            HostInterrupt::Adapter { isc } => FloatingInterrupt::Adapter { isc },
-            HostInterrupt::ServiceSignal(parameter) => FloatingInterrupt::ServiceSignal(parameter),
-            HostInterrupt::ChannelReport => FloatingInterrupt::ChannelReport,
-        };
-        if let Err(why) = self.0.inject(floating) {
+        if let Err(why) = self.0.inject(interrupt.into()) {
             tracing::error!(%why, "interruption lost");
         }
     }
