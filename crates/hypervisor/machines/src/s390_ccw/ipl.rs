@@ -55,7 +55,7 @@ enum Function {
 
 impl S390Ccw {
     /// DIAG 308. The checks come in the order of QEMU's machine.
-    pub(super) fn diag_308(&self, _cpu: u16, exit: &InstructionExit) -> Next {
+    pub(super) fn diag_308(&self, exit: &InstructionExit) -> Next {
         let Instruction::Diag { r1, v1, v3: code, block_accessible, .. } = exit.instruction else {
             return Next::Complete(Completion::program(program::SPECIFICATION));
         };

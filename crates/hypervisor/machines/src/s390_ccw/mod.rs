@@ -139,10 +139,6 @@ impl S390Ccw {
             Some(output) => Some(output),
             None => console.sink()?,
         };
-        let output = match outlets.console {
-            Some(output) => Some(output),
-            None => console.sink()?,
-        };
         let mut sclp_config = SclpConfig::new(memory_bytes, line.smp.cpus as u8);
         sclp_config.highest_cpu = line.smp.max_cpus.saturating_sub(1) as u16;
         sclp_config.extended_length = facts.extended_length_sccb;
@@ -194,11 +190,6 @@ impl S390Ccw {
     /// Whether the guest runs protected.
     pub fn is_protected(&self) -> bool {
         self.protected.load(std::sync::atomic::Ordering::Acquire)
-    }
-
-    /// Tells the user something while the machine runs.
-    fn say(&self, text: &str) {
-        (self.messages)(text);
     }
 
     /// Tells the user something while the machine runs.
