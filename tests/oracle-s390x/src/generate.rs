@@ -357,10 +357,12 @@ impl Builder {
             return (base, (offset + self.area - start) as i32);
         }
         let align = if self.rng.chance(4) { 1 } else { align };
-        let target = match self.rng.below(40) {
-            // Beyond main storage, or in a segment that is not there.
-            0 => STORAGE + self.rng.below(1 << 20) * 8,
-            _ => self.area + self.window_offset(n, align),
+        // Beyond main storage, or in a segment that is not there; 24-bit addresses cannot reach that far.
+        let far = self.rng.below(40) == 0 && self.address_mask() >= 0x7fff_ffff;
+        let target = if far {
+            STORAGE + self.rng.below(1 << 20) * 8
+        } else {
+            self.area + self.window_offset(n, align)
         };
         self.operand_at(target, bits)
     }

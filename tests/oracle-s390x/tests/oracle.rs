@@ -13,7 +13,7 @@ const KNOWN: &[&str] = &[
     "srstu", // A table that overlaps the operand is read too early.
     "tr",    // Bit 32 of register 1 in the 31-bit mode: the manual's text is to be checked.
     "trt", "trtr", "edmk", // The execute exception is decided before the target is modified.
-    "exrl",
+    "ex", "exrl",
 ];
 
 fn campaign(cases: u64) -> Option<Campaign> {
