@@ -9,6 +9,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for source in &guest.sources {
         println!("cargo:rerun-if-changed={}", source.display());
     }
+    // Where the host says that it has looked (the demo's part of the handshake).
+    let symbol = |name| guest.symbol(name).ok_or(format!("demo.s defines no {name}"));
+    println!("cargo:rustc-env=DEMO_HOST_LOOKED={}", symbol("SHARED")? + symbol("HOST_LOOKED")?);
     std::fs::write(Path::new(&std::env::var("OUT_DIR")?).join("demo.bin"), &guest.bytes)?;
     println!("cargo:rerun-if-changed=build.rs");
     Ok(())

@@ -8,6 +8,7 @@ mod command;
 mod demo;
 mod pv;
 mod vm;
+mod wiring;
 
 use cloister_options::{Command, classify};
 use std::process::ExitCode;

@@ -1,14 +1,10 @@
 //! Running a virtual machine from QEMU's command line.
 
-use cloister_host_kernel::HostKernel;
-use cloister_machines::s390_ccw::S390Ccw;
-use cloister_machines::{End, Report};
+use crate::wiring;
+use cloister_machines::{End, Outlets, Report};
 use cloister_options::{CommandLine, Invocation, Outcome};
-use cloister_platform::{Door, Loopback};
 use cloister_platform_store::{CreateOptions, Environment, Platform, PlatformError, locate};
-use cloister_silicon_s390x::Silicon;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 /// Parses the arguments and runs what they describe.
@@ -39,16 +35,7 @@ pub(crate) fn run(invocation: &Invocation, args: &[String]) -> ExitCode {
 fn start(line: &CommandLine) -> anyhow::Result<ExitCode> {
     log(line)?;
     let platform = platform(line)?;
-    let silicon = Arc::new(Silicon::new(platform));
-    let loopback = line.accel.first().is_some_and(|accel| accel.properties.text("door") == Some("loopback"));
-    let lower: Arc<dyn cloister_firmware_api::Door> = if loopback {
-        Arc::new(cloister_firmware_api::Loopback::new(silicon))
-    } else {
-        silicon
-    };
-    let upper: Arc<dyn Door> = Arc::new(HostKernel::new(lower));
-    let upper: Arc<dyn Door> = if loopback { Arc::new(Loopback::new(upper)) } else { upper };
-    let machine = Arc::new(S390Ccw::new(line, upper)?);
+    let machine = wiring::machine(line, platform, Outlets::default())?;
     for warning in machine.warnings() {
         eprintln!("{}: warning: {warning}", line.program);
     }

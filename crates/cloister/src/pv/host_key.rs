@@ -18,7 +18,7 @@ pub(crate) enum HostKey {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Create {
+pub(crate) struct Create {
     /// The folder; it may exist, but nothing in it is overwritten
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
@@ -40,7 +40,7 @@ pub(super) struct Create {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Show {
+pub(crate) struct Show {
     /// The folder of a model machine
     #[arg(value_name = "DIR")]
     folder: PathBuf,

@@ -27,7 +27,7 @@ pub(crate) enum Image {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Create {
+pub(crate) struct Create {
     /// Host-key document of a machine that may run the image (several times for several machines)
     #[arg(short = 'k', long = "host-key-document", visible_alias = "hkd", value_name = "FILE", required = true)]
     host_key_documents: Vec<PathBuf>,
@@ -137,7 +137,7 @@ struct Flags {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Inspect {
+pub(crate) struct Inspect {
     /// Image or bare header
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -150,7 +150,7 @@ pub(super) struct Inspect {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Test {
+pub(crate) struct Test {
     /// Image or bare header
     #[arg(value_name = "FILE")]
     file: PathBuf,
