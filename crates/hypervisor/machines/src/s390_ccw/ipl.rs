@@ -49,8 +49,8 @@ enum Function {
     Reset(GuestReset),
     /// Subcodes 3, 4, 7.
     Load,
-    /// Subcode 10.
-    Enter,
+    /// Subcode 10; a refusal is answered in this register, the one after R1.
+    Enter { answer: usize },
 }
 
 impl S390Ccw {
@@ -95,7 +95,7 @@ impl S390Ccw {
                 if self.ipl().protected.is_none() {
                     return answer(result::NO_PV_BLOCK);
                 }
-                Function::Enter
+                Function::Enter { answer: usize::from(r1 + 1) & 15 }
             }
             _ => return refuse(program::SPECIFICATION),
         };
@@ -112,7 +112,7 @@ impl S390Ccw {
         match function {
             Function::Reset(kind) => self.reset(cpu, kind)?,
             Function::Load => self.load_again()?,
-            Function::Enter => return self.enter(cpu),
+            Function::Enter { answer } => return self.enter(cpu, answer),
         }
         Ok((Next::Continue, true))
     }
@@ -162,8 +162,8 @@ impl S390Ccw {
         start(&self.vm, 0, entry)
     }
 
-    /// Subcode 10. A refusal is the guest's answer in R1+1, with the failed command packed in.
-    fn enter(&self, caller: u16) -> Result<(Next, bool), MachineError> {
+    /// Subcode 10. A refusal is the guest's answer, with the failed command packed in.
+    fn enter(&self, caller: u16, register: usize) -> Result<(Next, bool), MachineError> {
         let entering = match &mut *self.guest_support() {
             Some(cgs) => cgs.on_transition(Transition::Enter, &self.facts),
             None => return Ok((answer(result::INVALID_FOR_PV), false)),
@@ -197,10 +197,12 @@ impl S390Ccw {
                     self.must(PvCommand::Disable)?;
                 }
                 self.left();
-                // The CPU reset before left the registers; the CPU goes on behind the DIAG.
+                // The CPU reset before left registers and PSW, which is behind the DIAG, but ended the exit.
+                let mut state = self.vm.state(caller)?;
+                state.gprs[register] = result::enter_refused(command.number(), refused.rc, refused.rrc);
+                self.vm.set_state(caller, state)?;
                 self.vm.set_run_state(caller, RunState::Operating)?;
-                let number = command.number();
-                Ok((answer(result::enter_refused(number, refused.rc, refused.rrc)), false))
+                Ok((Next::Continue, true))
             }
         }
     }
