@@ -134,10 +134,10 @@ impl Conductor {
     }
 
     /// Runs the machine to its end on this thread, CPU after CPU.
-    pub(crate) fn run_in_turn(&self, vm: &Vm, guest: &dyn Guest) -> Report {
+    pub(crate) fn run_in_turn(&self, vm: &Vm, guest: &dyn Guest, virtual_time: bool) -> Report {
         let start = Instant::now();
         self.lock().threads = 1;
-        if let Err(why) = self.in_turn(vm, guest) {
+        if let Err(why) = self.in_turn(vm, guest, virtual_time) {
             self.end(vm, End::Failed(why.to_string()));
         }
         self.report(vm, start)
@@ -229,7 +229,7 @@ impl Conductor {
         Ok(Some(result?.0))
     }
 
-    fn in_turn(&self, vm: &Vm, guest: &dyn Guest) -> Result<(), MachineError> {
+    fn in_turn(&self, vm: &Vm, guest: &dyn Guest, virtual_time: bool) -> Result<(), MachineError> {
         let cpus = vm.cpus();
         let mut completions: Vec<Option<Completion>> = vec![None; usize::from(cpus)];
         loop {
@@ -282,12 +282,14 @@ impl Conductor {
                 continue;
             }
             match idle {
-                // Every CPU waits: guest time jumps to the next timer.
-                Some(Some(ns)) => vm.advance(ns.max(1))?,
-                // Only input from outside can wake the guest.
-                Some(None) => {
+                // Every CPU waits: virtual time jumps to the next timer, real time is waited for.
+                Some(Some(ns)) if virtual_time => vm.advance(ns.max(1))?,
+                // Input from outside may wake the guest earlier, or is all that can.
+                Some(timer) => {
+                    let most = Duration::from_millis(5);
+                    let sleep = timer.map_or(most, |ns| Duration::from_nanos(ns).min(most));
                     let state = self.lock();
-                    drop(self.changed.wait_timeout(state, Duration::from_millis(5)));
+                    drop(self.changed.wait_timeout(state, sleep));
                 }
                 None => {
                     self.end(vm, End::PowerOff);

@@ -159,6 +159,7 @@ const OPTIONS: &[OptionSpec] = &[
         &[
             Key::new("accel", Kind::Text, "the name"),
             Key::new("thread", Kind::Text, "single or multi: one host thread for all CPUs or one for each"),
+            Key::new("door", Kind::Text, "direct, or loopback: every message between hypervisor and secure world goes through bytes").default("direct"),
             Key::new("tb-size", Kind::Unsigned(32), "size of the cache of decoded instructions in MiB; accepted"),
             Key::new("one-insn-per-tb", Kind::Bool, "decode one instruction at a time; accepted").default("off"),
             Key::new("split-wx", Kind::Bool, "accepted").default("off"),

@@ -3,6 +3,7 @@
 //! It loads a kernel, answers the instructions that the core leaves to it and carries out resets and the
 //! transitions of a confidential guest. CPUs, interruption queues and memory are behind the upper door.
 
+mod backing;
 mod cpu_model;
 mod instruction;
 mod ipl;
@@ -12,7 +13,7 @@ use crate::console::Console;
 use crate::run::{Conductor, End, Guest, Next, Report};
 use crate::{MachineError, Outlets, outlets::MessageSink};
 use cloister_cgs::{BootImage, ConfidentialGuest, DeviceFacts, HostFacts, MachineFacts};
-use cloister_devices::css::{ChannelSubsystem, DeviceNumber};
+use cloister_devices::css::{ChannelSubsystem, DeviceNumber, VIRTUAL_CSSID};
 use cloister_devices::entropy::{EntropySource, SeededEntropy, SystemEntropy};
 use cloister_devices::sclp::{Sclp, SclpConfig};
 use cloister_devices::virtio::blk::{Block, BlockOptions};
@@ -51,6 +52,7 @@ pub struct S390Ccw {
     boot: BootFiles,
     console: Console,
     virtual_time: bool,
+    one_thread: bool,
     no_reboot: bool,
     conductor: Conductor,
     protected: std::sync::atomic::AtomicBool,
@@ -71,7 +73,8 @@ impl S390Ccw {
         outlets: Outlets,
     ) -> Result<Self, MachineError> {
         let capabilities = Vm::capabilities(door.as_ref())?;
-        let memory_bytes = line.memory.size.unwrap_or(DEFAULT_MEMORY);
+        let backing = backing::read(line)?;
+        let memory_bytes = backing.size.unwrap_or(DEFAULT_MEMORY);
         if memory_bytes == 0 || memory_bytes % (1 << 20) != 0 {
             return Err(MachineError::MemorySize);
         }
@@ -88,7 +91,7 @@ impl S390Ccw {
             unpack: facility::test(&facilities, facility::SECURE_UNPACK),
             extended_length_sccb: facility::test(&facilities, 140),
             devices: Vec::new(),
-            huge_pages: None,
+            huge_pages: backing.huge_pages,
             needs_discard: false,
             only_migratable: line.only_migratable,
         };
@@ -98,7 +101,7 @@ impl S390Ccw {
         });
         facts.devices = device_facts(line, iommu_default);
 
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = backing.unused.into_iter().collect();
         if let Some(cgs) = &mut cgs {
             let host =
                 HostFacts { ultravisor: capabilities.ultravisor, prot_virt: capabilities.prot_virt };
@@ -159,6 +162,7 @@ impl S390Ccw {
             boot,
             console,
             virtual_time,
+            one_thread: line.accel.first().is_some_and(|accel| accel.multi_threaded == Some(false)),
             no_reboot: line.no_reboot,
             conductor: Conductor::new(),
             protected: std::sync::atomic::AtomicBool::new(false),
@@ -214,8 +218,8 @@ impl S390Ccw {
             },
             move || quit.end(End::Quit),
         )?;
-        let report = if self.virtual_time {
-            self.conductor.run_in_turn(&self.vm, self.as_ref())
+        let report = if self.virtual_time || self.one_thread {
+            self.conductor.run_in_turn(&self.vm, self.as_ref(), self.virtual_time)
         } else {
             self.conductor.run_threads(&self.vm, self.as_ref())
         };
@@ -352,7 +356,10 @@ fn attach_devices(
     iommu_default: bool,
 ) -> Result<(), MachineError> {
     // Drives with `if=virtio` come first, as in QEMU.
-    for drive in line.drives.iter().filter(|drive| drive.interface == DriveInterface::Virtio) {
+    let mut drives: Vec<&Drive> =
+        line.drives.iter().filter(|drive| drive.interface == DriveInterface::Virtio).collect();
+    drives.sort_by_key(|drive| drive.index);
+    for drive in drives {
         let block = block_device(drive, BlockOptions::default())?;
         let options = VirtioCcwOptions { iommu_platform: iommu_default, ..VirtioCcwOptions::default() };
         css.attach(None, Box::new(VirtioCcw::new(Box::new(block), options)))?;
@@ -366,7 +373,13 @@ fn attach_devices(
         let devno = device
             .properties
             .device_number("devno")
-            .map(|number| DeviceNumber { ssid: number.ssid(), devno: number.number() });
+            .map(|number| match number.cssid() {
+                VIRTUAL_CSSID | 0 => Ok(DeviceNumber { ssid: number.ssid(), devno: number.number() }),
+                other => Err(fail(format!(
+                    "channel subsystem image {other:x} does not exist: virtual devices are in image fe"
+                ))),
+            })
+            .transpose()?;
         let transport = match device.driver.as_str() {
             "virtio-blk-ccw" | "virtio-blk" => {
                 let name = device

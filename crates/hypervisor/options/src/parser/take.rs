@@ -91,6 +91,9 @@ pub(crate) fn accel(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
         Some("multi") => Some(true),
         Some(other) => return Err(Problem::AccelThread(other.to_owned())),
     };
+    if let Some(other) = properties.text("door").filter(|door| !matches!(*door, "direct" | "loopback")) {
+        return Err(Problem::DoesNotAccept { name: "door".into(), value: other.to_owned() });
+    }
     b.accel.push((AccelSpec { name, multi_threaded, properties }, given.location.clone()));
     Ok(())
 }
