@@ -266,7 +266,7 @@ fn csst(c: &mut Cpu, op: &Op) -> Step {
     }
     let mut list = [0; 32];
     c.read_bytes(parameters, &mut list)?;
-    c.probe_write(second, store_len)?;
+    c.probe_write(second, store_len as u64)?;
     // r1 is R3 of the format: the comparand.
     let swapped = match function {
         0 => {

@@ -1,7 +1,9 @@
 //! Logical operations, shifts, rotates, bit insertion, bit counting.
 
 use super::arith::{cc_signed, even};
-use super::fac::{DISTINCT_OPERANDS, EXTENDED_IMMEDIATE, GENERAL_EXTENSION, LONG_DISPLACEMENT, MISC_1, MISC_3, Z};
+use super::fac::{
+    DISTINCT_OPERANDS, EXTENDED_IMMEDIATE, GENERAL_EXTENSION, LONG_DISPLACEMENT, MISC_1, MISC_3, Z,
+};
 use super::{row, src};
 use crate::cpu::Cpu;
 use crate::op::{Entry, Flow, Format::*, Op, Step};

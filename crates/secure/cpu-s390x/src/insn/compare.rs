@@ -142,39 +142,169 @@ pub(crate) const TABLE: &[Entry] = &[
         clm(c, op, value)
     }),
     // Compare and branch
-    last(0xec76, "crj", RIEb, GENERAL_EXTENSION, branch!(w, i32, |c: &Cpu, op: &Op| c.w(op.r2) as i32, m_aux, Cpu::jump_relative)),
-    last(0xec77, "clrj", RIEb, GENERAL_EXTENSION, branch!(w, u32, |c: &Cpu, op: &Op| c.w(op.r2), m_aux, Cpu::jump_relative)),
-    last(0xec64, "cgrj", RIEb, GENERAL_EXTENSION, branch!(g, i64, |c: &Cpu, op: &Op| c.g(op.r2) as i64, m_aux, Cpu::jump_relative)),
-    last(0xec65, "clgrj", RIEb, GENERAL_EXTENSION, branch!(g, u64, |c: &Cpu, op: &Op| c.g(op.r2), m_aux, Cpu::jump_relative)),
-    last(0xec7e, "cij", RIEc, GENERAL_EXTENSION, branch!(w, i32, |_: &Cpu, op: &Op| i32::from(op.aux as i8), m_x, Cpu::jump_relative)),
-    last(0xec7f, "clij", RIEc, GENERAL_EXTENSION, branch!(w, u32, |_: &Cpu, op: &Op| op.aux, m_x, Cpu::jump_relative)),
-    last(0xec7c, "cgij", RIEc, GENERAL_EXTENSION, branch!(g, i64, |_: &Cpu, op: &Op| i64::from(op.aux as i8), m_x, Cpu::jump_relative)),
-    last(0xec7d, "clgij", RIEc, GENERAL_EXTENSION, branch!(g, u64, |_: &Cpu, op: &Op| u64::from(op.aux), m_x, Cpu::jump_relative)),
-    last(0xecf6, "crb", RRS, GENERAL_EXTENSION, branch!(w, i32, |c: &Cpu, op: &Op| c.w(op.r2) as i32, m_aux, jump_ea)),
-    last(0xecf7, "clrb", RRS, GENERAL_EXTENSION, branch!(w, u32, |c: &Cpu, op: &Op| c.w(op.r2), m_aux, jump_ea)),
-    last(0xece4, "cgrb", RRS, GENERAL_EXTENSION, branch!(g, i64, |c: &Cpu, op: &Op| c.g(op.r2) as i64, m_aux, jump_ea)),
-    last(0xece5, "clgrb", RRS, GENERAL_EXTENSION, branch!(g, u64, |c: &Cpu, op: &Op| c.g(op.r2), m_aux, jump_ea)),
-    last(0xecfe, "cib", RIS, GENERAL_EXTENSION, branch!(w, i32, |_: &Cpu, op: &Op| i32::from(op.aux as i8), m_r2, jump_ea)),
+    last(
+        0xec76,
+        "crj",
+        RIEb,
+        GENERAL_EXTENSION,
+        branch!(w, i32, |c: &Cpu, op: &Op| c.w(op.r2) as i32, m_aux, Cpu::jump_relative),
+    ),
+    last(
+        0xec77,
+        "clrj",
+        RIEb,
+        GENERAL_EXTENSION,
+        branch!(w, u32, |c: &Cpu, op: &Op| c.w(op.r2), m_aux, Cpu::jump_relative),
+    ),
+    last(
+        0xec64,
+        "cgrj",
+        RIEb,
+        GENERAL_EXTENSION,
+        branch!(g, i64, |c: &Cpu, op: &Op| c.g(op.r2) as i64, m_aux, Cpu::jump_relative),
+    ),
+    last(
+        0xec65,
+        "clgrj",
+        RIEb,
+        GENERAL_EXTENSION,
+        branch!(g, u64, |c: &Cpu, op: &Op| c.g(op.r2), m_aux, Cpu::jump_relative),
+    ),
+    last(
+        0xec7e,
+        "cij",
+        RIEc,
+        GENERAL_EXTENSION,
+        branch!(w, i32, |_: &Cpu, op: &Op| i32::from(op.aux as i8), m_x, Cpu::jump_relative),
+    ),
+    last(
+        0xec7f,
+        "clij",
+        RIEc,
+        GENERAL_EXTENSION,
+        branch!(w, u32, |_: &Cpu, op: &Op| op.aux, m_x, Cpu::jump_relative),
+    ),
+    last(
+        0xec7c,
+        "cgij",
+        RIEc,
+        GENERAL_EXTENSION,
+        branch!(g, i64, |_: &Cpu, op: &Op| i64::from(op.aux as i8), m_x, Cpu::jump_relative),
+    ),
+    last(
+        0xec7d,
+        "clgij",
+        RIEc,
+        GENERAL_EXTENSION,
+        branch!(g, u64, |_: &Cpu, op: &Op| u64::from(op.aux), m_x, Cpu::jump_relative),
+    ),
+    last(
+        0xecf6,
+        "crb",
+        RRS,
+        GENERAL_EXTENSION,
+        branch!(w, i32, |c: &Cpu, op: &Op| c.w(op.r2) as i32, m_aux, jump_ea),
+    ),
+    last(
+        0xecf7,
+        "clrb",
+        RRS,
+        GENERAL_EXTENSION,
+        branch!(w, u32, |c: &Cpu, op: &Op| c.w(op.r2), m_aux, jump_ea),
+    ),
+    last(
+        0xece4,
+        "cgrb",
+        RRS,
+        GENERAL_EXTENSION,
+        branch!(g, i64, |c: &Cpu, op: &Op| c.g(op.r2) as i64, m_aux, jump_ea),
+    ),
+    last(
+        0xece5,
+        "clgrb",
+        RRS,
+        GENERAL_EXTENSION,
+        branch!(g, u64, |c: &Cpu, op: &Op| c.g(op.r2), m_aux, jump_ea),
+    ),
+    last(
+        0xecfe,
+        "cib",
+        RIS,
+        GENERAL_EXTENSION,
+        branch!(w, i32, |_: &Cpu, op: &Op| i32::from(op.aux as i8), m_r2, jump_ea),
+    ),
     last(0xecff, "clib", RIS, GENERAL_EXTENSION, branch!(w, u32, |_: &Cpu, op: &Op| op.aux, m_r2, jump_ea)),
-    last(0xecfc, "cgib", RIS, GENERAL_EXTENSION, branch!(g, i64, |_: &Cpu, op: &Op| i64::from(op.aux as i8), m_r2, jump_ea)),
-    last(0xecfd, "clgib", RIS, GENERAL_EXTENSION, branch!(g, u64, |_: &Cpu, op: &Op| u64::from(op.aux), m_r2, jump_ea)),
+    last(
+        0xecfc,
+        "cgib",
+        RIS,
+        GENERAL_EXTENSION,
+        branch!(g, i64, |_: &Cpu, op: &Op| i64::from(op.aux as i8), m_r2, jump_ea),
+    ),
+    last(
+        0xecfd,
+        "clgib",
+        RIS,
+        GENERAL_EXTENSION,
+        branch!(g, u64, |_: &Cpu, op: &Op| u64::from(op.aux), m_r2, jump_ea),
+    ),
     // Compare and trap
     row(0xb972, "crt", RRFc, GENERAL_EXTENSION, trap!(w, i32, |c: &Cpu, op: &Op| ok(c.w(op.r2) as i32), m_x)),
     row(0xb973, "clrt", RRFc, GENERAL_EXTENSION, trap!(w, u32, |c: &Cpu, op: &Op| ok(c.w(op.r2)), m_x)),
-    row(0xb960, "cgrt", RRFc, GENERAL_EXTENSION, trap!(g, i64, |c: &Cpu, op: &Op| ok(c.g(op.r2) as i64), m_x)),
+    row(
+        0xb960,
+        "cgrt",
+        RRFc,
+        GENERAL_EXTENSION,
+        trap!(g, i64, |c: &Cpu, op: &Op| ok(c.g(op.r2) as i64), m_x),
+    ),
     row(0xb961, "clgrt", RRFc, GENERAL_EXTENSION, trap!(g, u64, |c: &Cpu, op: &Op| ok(c.g(op.r2)), m_x)),
     row(0xec72, "cit", RIEa, GENERAL_EXTENSION, trap!(w, i32, |_: &Cpu, op: &Op| ok(op.imm as i32), m_aux)),
-    row(0xec73, "clfit", RIEa, GENERAL_EXTENSION, trap!(w, u32, |_: &Cpu, op: &Op| ok(u32::from(op.imm as u16)), m_aux)),
+    row(
+        0xec73,
+        "clfit",
+        RIEa,
+        GENERAL_EXTENSION,
+        trap!(w, u32, |_: &Cpu, op: &Op| ok(u32::from(op.imm as u16)), m_aux),
+    ),
     row(0xec70, "cgit", RIEa, GENERAL_EXTENSION, trap!(g, i64, |_: &Cpu, op: &Op| ok(op.imm), m_aux)),
-    row(0xec71, "clgit", RIEa, GENERAL_EXTENSION, trap!(g, u64, |_: &Cpu, op: &Op| ok(u64::from(op.imm as u16)), m_aux)),
-    row(0xeb23, "clt", RSYb, MISC_1, trap!(w, u32, |c: &mut Cpu, op: &Op| {
-        let addr = y_addr(c, op);
-        c.read_u32(addr)
-    }, m_r2)),
-    row(0xeb2b, "clgt", RSYb, MISC_1, trap!(g, u64, |c: &mut Cpu, op: &Op| {
-        let addr = y_addr(c, op);
-        c.read_u64(addr)
-    }, m_r2)),
+    row(
+        0xec71,
+        "clgit",
+        RIEa,
+        GENERAL_EXTENSION,
+        trap!(g, u64, |_: &Cpu, op: &Op| ok(u64::from(op.imm as u16)), m_aux),
+    ),
+    row(
+        0xeb23,
+        "clt",
+        RSYb,
+        MISC_1,
+        trap!(
+            w,
+            u32,
+            |c: &mut Cpu, op: &Op| {
+                let addr = y_addr(c, op);
+                c.read_u32(addr)
+            },
+            m_r2
+        ),
+    ),
+    row(
+        0xeb2b,
+        "clgt",
+        RSYb,
+        MISC_1,
+        trap!(
+            g,
+            u64,
+            |c: &mut Cpu, op: &Op| {
+                let addr = y_addr(c, op);
+                c.read_u64(addr)
+            },
+            m_r2
+        ),
+    ),
     // Test under mask
     row(0x9100, "tm", SI, Z, |c, op| tm(c, op)),
     row(0xeb51, "tmy", SIY, LONG_DISPLACEMENT, |c, op| tm(c, op)),

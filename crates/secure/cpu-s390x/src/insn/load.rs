@@ -228,17 +228,35 @@ pub(crate) const TABLE: &[Entry] = &[
     row(0xec42, "lochi", RIEg, LOAD_ON_CONDITION_2, when!(r2, w!(src::i32))),
     row(0xec46, "locghi", RIEg, LOAD_ON_CONDITION_2, when!(r2, g!(src::i64))),
     row(0xec4e, "lochhi", RIEg, LOAD_ON_CONDITION_2, when!(r2, |c, op| insert(c, op, 32, 0xffff_ffff))),
-    row(0xb9e0, "locfhr", RRFc, LOAD_ON_CONDITION_2, when!(x, |c, op| {
-        let value = c.g(op.r2) & 0xffff_ffff_0000_0000 | u64::from(c.w(op.r1));
-        c.set_g(op.r1, value);
-        Ok(Flow::Next)
-    })),
-    row(0xebe0, "locfh", RSYb, LOAD_ON_CONDITION_2, when!(r2, |c, op| {
-        let value = u64::from(src::m32(c, op)?) << 32 | u64::from(c.w(op.r1));
-        c.set_g(op.r1, value);
-        Ok(Flow::Next)
-    })),
-    row(0xebe1, "stocfh", RSYb, LOAD_ON_CONDITION_2, when!(r2, st!(write_u32, |c, op| (c.g(op.r1) >> 32) as u32))),
+    row(
+        0xb9e0,
+        "locfhr",
+        RRFc,
+        LOAD_ON_CONDITION_2,
+        when!(x, |c, op| {
+            let value = c.g(op.r2) & 0xffff_ffff_0000_0000 | u64::from(c.w(op.r1));
+            c.set_g(op.r1, value);
+            Ok(Flow::Next)
+        }),
+    ),
+    row(
+        0xebe0,
+        "locfh",
+        RSYb,
+        LOAD_ON_CONDITION_2,
+        when!(r2, |c, op| {
+            let value = u64::from(src::m32(c, op)?) << 32 | u64::from(c.w(op.r1));
+            c.set_g(op.r1, value);
+            Ok(Flow::Next)
+        }),
+    ),
+    row(
+        0xebe1,
+        "stocfh",
+        RSYb,
+        LOAD_ON_CONDITION_2,
+        when!(r2, st!(write_u32, |c, op| (c.g(op.r1) >> 32) as u32)),
+    ),
     row(0xb9f0, "selr", RRFa, MISC_3, |c, op| {
         let value = if selects(op.aux as u8, c.cc) { c.w(op.r2) } else { c.w(op.x) };
         c.set_w(op.r1, value);

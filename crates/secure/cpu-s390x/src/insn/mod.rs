@@ -13,10 +13,13 @@ mod bfp_tests;
 mod bits;
 mod branch;
 mod compare;
+mod convert;
+mod decimal;
 mod fp_move;
 mod high_word;
 mod load;
 mod storage;
+mod unicode;
 
 /// The tables of this module, in no particular order.
 pub(crate) const TABLES: &[&[Entry]] = &[
@@ -26,10 +29,13 @@ pub(crate) const TABLES: &[&[Entry]] = &[
     bits::TABLE,
     branch::TABLE,
     compare::TABLE,
+    convert::TABLE,
+    decimal::TABLE,
     fp_move::TABLE,
     high_word::TABLE,
     load::TABLE,
     storage::TABLE,
+    unicode::TABLE,
 ];
 
 /// Facilities that instructions depend on.
@@ -37,6 +43,7 @@ pub(crate) mod fac {
     pub(crate) const Z: u16 = 0;
     pub(crate) const LONG_DISPLACEMENT: u16 = 18;
     pub(crate) const EXTENDED_IMMEDIATE: u16 = 21;
+    pub(crate) const EXTENDED_TRANSLATION_3: u16 = 22;
     pub(crate) const GENERAL_EXTENSION: u16 = 34;
     pub(crate) const EXECUTE_EXTENSION: u16 = 35;
     pub(crate) const FP_EXTENSION: u16 = 37;

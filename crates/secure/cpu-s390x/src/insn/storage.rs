@@ -128,12 +128,12 @@ fn combine(c: &mut Cpu, op: &Op, f: fn(u8, u8) -> u8, set_cc: bool) -> Step {
 
 /// Address register of an interruptible instruction.
 #[inline(always)]
-fn address(c: &Cpu, r: u8) -> u64 {
+pub(super) fn address(c: &Cpu, r: u8) -> u64 {
     c.g(r) & c.addr_mask
 }
 
 #[inline(always)]
-fn set_address(c: &mut Cpu, r: u8, addr: u64) {
+pub(super) fn set_address(c: &mut Cpu, r: u8, addr: u64) {
     if c.addr_mask == u64::MAX {
         c.set_g(r, addr);
     } else {
@@ -143,12 +143,12 @@ fn set_address(c: &mut Cpu, r: u8, addr: u64) {
 
 /// Length register: 64 bits in the 64-bit mode, else 32.
 #[inline(always)]
-fn length(c: &Cpu, r: u8) -> u64 {
+pub(super) fn length(c: &Cpu, r: u8) -> u64 {
     if c.addr_mask == u64::MAX { c.g(r) } else { u64::from(c.w(r)) }
 }
 
 #[inline(always)]
-fn set_length(c: &mut Cpu, r: u8, len: u64) {
+pub(super) fn set_length(c: &mut Cpu, r: u8, len: u64) {
     if c.addr_mask == u64::MAX {
         c.set_g(r, len);
     } else {
@@ -157,7 +157,7 @@ fn set_length(c: &mut Cpu, r: u8, len: u64) {
 }
 
 /// Both register operands must be even.
-fn pairs(c: &mut Cpu, op: &Op) -> Result<(), Trap> {
+pub(super) fn pairs(c: &mut Cpu, op: &Op) -> Result<(), Trap> {
     if (op.r1 | op.r2) & 1 != 0 { Err(c.program(program::SPECIFICATION)) } else { Ok(()) }
 }
 
@@ -594,7 +594,8 @@ fn trte(c: &mut Cpu, op: &Op, reverse: bool) -> Step {
         if len == 0 {
             break;
         }
-        let argument = if wide_argument { usize::from(c.read_u16(addr)?) } else { usize::from(c.read_u8(addr)?) };
+        let argument =
+            if wide_argument { usize::from(c.read_u16(addr)?) } else { usize::from(c.read_u8(addr)?) };
         let function = if limited && argument > 255 {
             0
         } else if wide_function {
