@@ -9,6 +9,7 @@
 mod run;
 mod view;
 
+use crate::out;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use cloister_crypto::SystemEntropy;
@@ -46,7 +47,7 @@ impl Demo {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let Mechanism::Pv = self.mechanism;
         let start = Instant::now();
-        let mut stage = Stage { quiet: self.json };
+        let stage = Stage { quiet: self.json };
         // The temporary folder goes with this value.
         let (_temporary, folder) = match &self.keep {
             Some(folder) => (None, new_folder(folder)?),
@@ -57,23 +58,18 @@ impl Demo {
                 (Some(temporary), folder)
             }
         };
-        let files = prepare(&folder, &mut stage)?;
+        let files = prepare(&folder, &stage)?;
 
         stage.title("2. The guest in the clear, for comparison");
-        let clear = run::run(&Boot::clear(&files), |line| stage.guest(line))?;
-        stage.look(&clear);
+        let clear = run::run(&Boot::clear(&files), &stage)?;
 
         stage.title("3. The same guest as a Secure Execution guest");
-        let protected = run::run(&Boot::protected(&files, &files.image), |line| stage.guest(line))?;
-        stage.look(&protected);
+        let protected = run::run(&Boot::protected(&files, &files.image), &stage)?;
 
         stage.title("4. The image with one bit flipped");
         let flipped_at = flip(&files)?;
         stage.say(&format!("bit 0 of byte {flipped_at:#x}, in the encrypted kernel"));
-        let altered = run::run(&Boot::protected(&files, &files.altered), |line| stage.guest(line))?;
-        for message in &altered.messages {
-            stage.say(&format!("machine: {message}"));
-        }
+        let altered = run::run(&Boot::protected(&files, &files.altered), &stage)?;
 
         let verdicts = verdicts(&clear, &protected, &altered);
         let good = verdicts.iter().all(|verdict| verdict.holds);
@@ -92,17 +88,18 @@ impl Demo {
                 }).collect::<Vec<_>>(),
                 "folder": self.keep.as_ref().map(|folder| folder.display().to_string()),
             });
-            println!("{report:#}");
+            out::line(&format!("{report:#}"));
         } else {
-            println!("\nSummary ({seconds:.1} s)");
+            out::line(&format!("\nSummary ({seconds:.1} s)"));
             for verdict in &verdicts {
-                println!("  {:<6} {}", if verdict.holds { "ok" } else { "FAILED" }, verdict.text());
+                let mark = if verdict.holds { "ok" } else { "FAILED" };
+                out::line(&format!("  {mark:<6} {}", verdict.text()));
             }
-            println!("  note   the platform is a MODEL in software: it shows what Secure Execution does and");
-            println!("         protects nobody from the administrator of this machine");
+            out::line("  note   the platform is a MODEL in software: it shows what Secure Execution does and");
+            out::line("         protects nobody from the administrator of this machine");
             if let Some(folder) = &self.keep {
-                println!("\nEverything is in {}. Run the protected guest yourself:", folder.display());
-                println!("  {}", Boot::protected(&files, &files.image).by_hand());
+                out::line(&format!("\nEverything is in {}. The protected guest again:", folder.display()));
+                out::line(&format!("  {}", Boot::protected(&files, &files.image).by_hand()));
             }
         }
         Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -124,27 +121,30 @@ struct Stage {
 }
 
 impl Stage {
-    fn title(&mut self, text: &str) {
+    fn title(&self, text: &str) {
         if !self.quiet {
-            println!("\n{text}");
+            out::line(&format!("\n{text}"));
         }
     }
 
-    fn say(&mut self, text: &str) {
+    fn say(&self, text: &str) {
         if !self.quiet {
-            println!("   {text}");
+            out::line(&format!("   {text}"));
         }
     }
 
-    fn guest(&mut self, line: &str) {
+    fn guest(&self, line: &str) {
         self.say(&format!("guest | {line}"));
     }
 
-    fn look(&mut self, run: &Run) {
-        let Some(look) = &run.look else { return };
+    fn host(&self, look: &Look) {
         for line in look.to_string().lines() {
-            self.say(line);
+            self.say(&format!("host  | {line}"));
         }
+    }
+
+    fn machine(&self, message: &str) {
+        self.say(&format!("vmm   | {message}"));
     }
 }
 
@@ -164,7 +164,7 @@ impl Verdict {
 fn verdicts(clear: &Run, protected: &Run, altered: &Run) -> [Verdict; 4] {
     let seen = |run: &Run| run.look.as_ref().is_some_and(Look::finds_secret);
     let noise = protected.look.as_ref().is_some_and(Look::is_noise);
-    let refusal = altered.messages.iter().find(|message| message.contains("RC: 0x"));
+    let refusal = altered.messages.iter().find(|message| message.contains("rc "));
     [
         Verdict {
             holds: seen(clear) && clear.powered_off(),
@@ -196,7 +196,7 @@ fn verdicts(clear: &Run, protected: &Run, altered: &Run) -> [Verdict; 4] {
 }
 
 /// Makes the model machine, the guest and the image.
-fn prepare(folder: &Path, stage: &mut Stage) -> anyhow::Result<Files> {
+fn prepare(folder: &Path, stage: &Stage) -> anyhow::Result<Files> {
     let files = Files {
         platform: folder.join("platform"),
         kernel: folder.join("guest.bin"),

@@ -6,6 +6,7 @@
 
 mod command;
 mod demo;
+mod out;
 mod pv;
 mod vm;
 mod wiring;

@@ -1,7 +1,7 @@
 //! One run of the demo's guest: its console, the host's look at it, its end.
 
 use super::view::Look;
-use super::{Files, WATCH};
+use super::{Files, Stage, WATCH};
 use crate::wiring;
 use anyhow::{Context, bail};
 use cloister_machines::s390_ccw::S390Ccw;
@@ -87,8 +87,8 @@ impl Run {
     }
 }
 
-/// Boots, and hands every console line to `line` as it comes.
-pub(super) fn run(boot: &Boot, mut line: impl FnMut(&str)) -> anyhow::Result<Run> {
+/// Boots, and tells the stage what happens as it does.
+pub(super) fn run(boot: &Boot, stage: &Stage) -> anyhow::Result<Run> {
     let (sender, events) = channel();
     let machine = machine(boot, &sender)?;
     let mut run = Run {
@@ -107,7 +107,7 @@ pub(super) fn run(boot: &Boot, mut line: impl FnMut(&str)) -> anyhow::Result<Run
     };
     let thread =
         std::thread::Builder::new().name("demo guest".into()).spawn(work).context("cannot start a thread")?;
-    let end = attend(&machine, &events, &mut run, &mut line);
+    let end = attend(&machine, &events, &mut run, stage);
     if end.is_err() {
         machine.end(End::Quit);
     }
@@ -151,7 +151,7 @@ fn attend(
     machine: &S390Ccw,
     events: &Receiver<Event>,
     run: &mut Run,
-    line: &mut impl FnMut(&str),
+    stage: &Stage,
 ) -> anyhow::Result<End> {
     let deadline = Instant::now() + PATIENCE;
     let mut pending = Vec::new();
@@ -161,7 +161,10 @@ fn attend(
         let bytes = match events.recv_timeout(left) {
             Ok(Event::Console(bytes)) => bytes,
             Ok(Event::Message(text)) => {
-                run.messages.extend(text.lines().map(str::to_owned));
+                for message in text.lines() {
+                    stage.machine(message);
+                    run.messages.push(message.to_owned());
+                }
                 continue;
             }
             Ok(Event::End(end)) => return end.map_err(anyhow::Error::msg),
@@ -172,14 +175,16 @@ fn attend(
         while let Some(end) = pending.iter().position(|&byte| byte == b'\n') {
             let text: Vec<u8> = pending.drain(..=end).collect();
             let text = String::from_utf8_lossy(&text).trim_end().to_owned();
-            line(&text);
+            stage.guest(&text);
             if let Some((_, address)) = text.split_once("marker written to private page 0x") {
                 secret_at = u64::from_str_radix(address, 16).ok();
             }
             let waits = text.contains("waiting until the host has looked");
             run.console.push(text);
             if let (true, Some(address)) = (waits, secret_at) {
-                run.look = Some(Look::at(machine, address)?);
+                let look = Look::at(machine, address)?;
+                stage.host(&look);
+                run.look = Some(look);
                 let memory = machine.memory();
                 memory
                     .write_slice(&[1], GuestAddress(host_looked()))

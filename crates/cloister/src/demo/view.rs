@@ -60,15 +60,15 @@ impl Look {
 
 impl fmt::Display for Look {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "host  | its mapping of guest page {:#x}, asking nobody:", self.address)?;
+        writeln!(f, "its mapping of guest page {:#x}, asking nobody:", self.address)?;
         dump(f, self.address, &self.mapping)?;
         if self.access == self.mapping {
-            writeln!(f, "host  | the same when it reads the page as a device does")?;
+            writeln!(f, "the same when it reads the page as a device does")?;
         } else {
-            writeln!(f, "host  | reading the page as a device does makes the Ultravisor export it, encrypted:")?;
+            writeln!(f, "reading the page as a device does makes the Ultravisor export it, encrypted:")?;
             dump(f, self.address, &self.access)?;
         }
-        write!(f, "host  | {} private pages; the secret ", self.private)?;
+        write!(f, "{} private pages; the secret ", self.private)?;
         match self.found_at.first() {
             Some(at) => write!(f, "stands in the clear at {at:#x}"),
             None => write!(f, "stands nowhere in the host's mapping"),
@@ -81,9 +81,9 @@ fn dump(f: &mut fmt::Formatter<'_>, address: u64, page: &[u8]) -> fmt::Result {
     for (row, bytes) in page[..SHOWN].chunks(16).enumerate() {
         let text: String =
             bytes.iter().map(|&byte| if (0x20..0x7f).contains(&byte) { byte as char } else { '.' }).collect();
-        writeln!(f, "host  |   {:08x}  {}  |{text}|", address + row as u64 * 16, hex_spaced(bytes))?;
+        writeln!(f, "  {:08x}  {}  |{text}|", address + row as u64 * 16, hex_spaced(bytes))?;
     }
-    writeln!(f, "host  |   entropy of the page: {:.2} bits per byte", entropy(page))
+    writeln!(f, "  entropy of the page: {:.2} bits per byte", entropy(page))
 }
 
 /// Shannon's entropy of the bytes, in bits per byte; a page of random bytes has about 7.95.
@@ -94,7 +94,8 @@ fn entropy(bytes: &[u8]) -> f64 {
     }
     let all = bytes.len() as f64;
     let part = |count: u32| f64::from(count) / all;
-    counts.iter().filter(|count| **count > 0).map(|&count| -part(count) * part(count).log2()).sum()
+    let bits = counts.iter().filter(|count| **count > 0).map(|&count| part(count) * -part(count).log2());
+    bits.fold(0.0, |all, bits| all + bits.max(0.0))
 }
 
 fn contains(page: &[u8]) -> bool {

@@ -1,6 +1,7 @@
 //! `cloister pv host-key`: making and showing the folder of a modelled machine.
 
 use super::hex;
+use crate::out;
 use clap::{Args, Subcommand};
 use cloister_crypto::SystemEntropy;
 use cloister_platform_store::{CertificateSummary, CreateOptions, Summary, create_s390x, show};
@@ -71,29 +72,29 @@ impl HostKey {
 
 fn print(summary: &Summary, as_json: bool) {
     if as_json {
-        println!("{:#}", to_json(summary));
+        out::line(&format!("{:#}", to_json(summary)));
         return;
     }
     let switches = &summary.config.ultravisor;
     let yes_no = |switch| if switch { "yes" } else { "no" };
-    println!("Model machine ({}) in {}", summary.config.target, summary.folder.display());
-    println!("  Ultravisor present: {}, prot_virt: {}", yes_no(switches.present), yes_no(switches.prot_virt));
+    out::line(&format!("Model machine ({}) in {}", summary.config.target, summary.folder.display()));
+    out::line(&format!("  Ultravisor present: {}, prot_virt: {}", yes_no(switches.present), yes_no(switches.prot_virt)));
     for certificate in &summary.certificates {
         let revoked = if certificate.revoked { "  REVOKED" } else { "" };
-        println!("  {}{revoked}", certificate.file.display());
-        println!("    subject  {}", certificate.subject);
-        println!("    valid    {} to {}", certificate.not_before, certificate.not_after);
+        out::line(&format!("  {}{revoked}", certificate.file.display()));
+        out::line(&format!("    subject  {}", certificate.subject));
+        out::line(&format!("    valid    {} to {}", certificate.not_before, certificate.not_after));
         if let Some(phkh) = &certificate.phkh {
-            println!("    key hash {}", hex(phkh));
+            out::line(&format!("    key hash {}", hex(phkh)));
         }
         if let Some(key) = &certificate.key_file {
-            println!("    key      {}", key.display());
+            out::line(&format!("    key      {}", key.display()));
         }
     }
     for list in &summary.revocation_lists {
-        println!("  {}", list.display());
+        out::line(&format!("  {}", list.display()));
     }
-    println!("{}", summary.notice);
+    out::line(&format!("{}", summary.notice));
 }
 
 fn to_json(summary: &Summary) -> Value {

@@ -1,10 +1,11 @@
 //! `cloister pv image`: making, reading and testing Secure Execution images.
 
 use super::hex;
+use crate::out;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use cloister_crypto::SystemEntropy;
-use cloister_owner::host_key::{Document, VerifyOptions};
+use cloister_owner::host_key::{Document, VerifyOptions, Warning};
 use cloister_owner::image::{
     BootStages, CreateOptions, Inspection, Progress, Report, Settings, Verification, create, inspect, test,
 };
@@ -181,13 +182,11 @@ impl Create {
         let report = create(&options, &BootStages::BUILT_IN, &mut SystemEntropy, &mut |p| bar.set(p));
         drop(bar);
         let report = report.with_context(|| format!("no image {output} was made"))?;
-        for warning in &report.warnings {
-            eprintln!("cloister pv: warning: {warning}");
-        }
+        warn(&report.warnings);
         if as_json {
-            println!("{:#}", created(&output, &report));
+            out::line(&format!("{:#}", created(&output, &report)));
         } else {
-            println!("{output}: {report}");
+            out::line(&format!("{output}: {report}"));
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -237,9 +236,9 @@ impl Inspect {
     fn run(self) -> anyhow::Result<ExitCode> {
         let inspection = inspect(&self.file, self.hdr_key.as_deref())?;
         if self.json {
-            println!("{:#}", inspected(&inspection));
+            out::line(&format!("{:#}", inspected(&inspection)));
         } else {
-            println!("{inspection}");
+            out::line(&format!("{inspection}"));
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -250,9 +249,7 @@ impl Test {
         let documents =
             self.host_key_documents.iter().map(|file| Document::load(file)).collect::<Result<Vec<_>, _>>()?;
         let answers = test(&self.file, &documents)?;
-        for warning in documents.iter().filter_map(Document::model_warning) {
-            eprintln!("cloister pv: warning: {warning}");
-        }
+        warn(&documents.iter().filter_map(Document::model_warning).collect::<Vec<_>>());
         if self.json {
             let list: Vec<_> = answers
                 .iter()
@@ -264,11 +261,11 @@ impl Test {
                     })
                 })
                 .collect();
-            println!("{:#}", Value::from(list));
+            out::line(&format!("{:#}", Value::from(list)));
         } else {
             for answer in &answers {
                 let verdict = if answer.present { "can run here" } else { "CANNOT run here" };
-                println!("{}: {verdict} (host key hash {})", answer.document, hex(&answer.phkh));
+                out::line(&format!("{}: {verdict} (host key hash {})", answer.document, hex(&answer.phkh)));
             }
         }
         let any = answers.iter().any(|answer| answer.present);
@@ -280,6 +277,24 @@ impl Test {
             );
         }
         Ok(if any { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// Tells the user; the certificates of a modelled chain in one sentence.
+fn warn(warnings: &[Warning]) {
+    let mut model: Vec<&str> = Vec::new();
+    for warning in warnings {
+        match warning {
+            Warning::Model { file, .. } if model.contains(&file.as_str()) => {}
+            Warning::Model { file, .. } => model.push(file),
+            other => eprintln!("cloister pv: warning: {other}"),
+        }
+    }
+    if !model.is_empty() {
+        eprintln!(
+            "cloister pv: warning: MODEL, NOT IBM: {}: whoever has that machine's folder can read the guest",
+            model.join(", ")
+        );
     }
 }
 
