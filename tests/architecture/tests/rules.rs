@@ -266,3 +266,29 @@ fn every_crate_folder_belongs_to_the_workspace() {
         assert!(members.contains(&folder), "{folder} is not a member of the workspace");
     }
 }
+
+/// A promise names the test that holds it; a test that was renamed or removed must not stay in the table.
+#[test]
+fn every_test_that_the_specification_names_exists() {
+    let text = std::fs::read_to_string(repository().join("SPECIFICATION.md")).unwrap();
+    let sources: String =
+        rust_files(&repository()).iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let exists = |name: &str| sources.contains(&format!("fn {name}("));
+    let mut named = 0;
+    let mut missing = Vec::new();
+    // What stands between the last two bars of a table's row.
+    for cell in text.lines().filter_map(|line| line.trim_end().strip_suffix('|')?.rsplit('|').next()) {
+        for name in cell.split('`').skip(1).step_by(2) {
+            let is_name = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            if is_name {
+                named += 1;
+                if !exists(name) {
+                    missing.push(name);
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", lines(&missing));
+    assert!(named > 60, "only {named} tests named");
+    assert!(!exists("no_test_has_this_name_"));
+}
