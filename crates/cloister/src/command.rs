@@ -2,7 +2,7 @@
 //!
 //! A virtual machine's command line is not here: it has QEMU's grammar and its own parser.
 
-use crate::{demo, pv};
+use crate::{demo, out, pv};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -16,7 +16,7 @@ struct Cloister {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Boot a small protected guest and look at it from both sides (MODEL platform, 10 seconds)
+    /// Boot a small protected guest and look at it from both sides (on a MODEL machine)
     Demo(demo::Demo),
     /// IBM Secure Execution: model machines and boot images
     #[command(subcommand)]
@@ -55,10 +55,30 @@ fn parsed(error: &clap::Error) -> ExitCode {
 }
 
 fn finish(name: &str, result: anyhow::Result<ExitCode>) -> ExitCode {
-    result.unwrap_or_else(|error| {
-        eprintln!("cloister {name}: {error:#}");
+    let status = result.unwrap_or_else(|error| {
+        out::tell(&format!("cloister {name}: {}", words(&error)));
         ExitCode::FAILURE
-    })
+    });
+    match out::failure() {
+        Some(error) => {
+            out::tell(&format!("cloister {name}: cannot write to standard output: {error}"));
+            ExitCode::FAILURE
+        }
+        None => status,
+    }
+}
+
+/// An error with its causes, each said once.
+pub(crate) fn words(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if words.is_empty() {
+            words = cause;
+        } else if !words.contains(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
 }
 
 const ABOUT: &str = "Confidential guests on any machine: a virtual machine monitor with QEMU's command line";

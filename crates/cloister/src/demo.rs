@@ -58,6 +58,9 @@ impl Demo {
                 (Some(temporary), folder)
             }
         };
+        stage.title("A guest under IBM Secure Execution, seen from inside and from the host");
+        stage.say("platform: MODEL of an IBM Z machine in software; it protects nobody from this machine's");
+        stage.say("administrator");
         let files = prepare(&folder, &stage)?;
 
         stage.title("2. The guest in the clear, for comparison");
@@ -164,7 +167,7 @@ impl Verdict {
 fn verdicts(clear: &Run, protected: &Run, altered: &Run) -> [Verdict; 4] {
     let seen = |run: &Run| run.look.as_ref().is_some_and(Look::finds_secret);
     let noise = protected.look.as_ref().is_some_and(Look::is_noise);
-    let refusal = altered.messages.iter().find(|message| message.contains("rc "));
+    let refusal = altered.messages.iter().find_map(|message| refusal(message));
     [
         Verdict {
             holds: seen(clear) && clear.powered_off(),
@@ -186,13 +189,19 @@ fn verdicts(clear: &Run, protected: &Run, altered: &Run) -> [Verdict; 4] {
         },
         Verdict {
             holds: refusal.is_some() && !altered.says("protected: yes"),
-            good: format!(
-                "one flipped bit: the launch is refused ({})",
-                refusal.map_or("", |message| message.as_str())
-            ),
+            good: format!("one flipped bit: the launch is refused ({})", refusal.unwrap_or_default()),
             bad: format!("the altered image should have been refused ({})", altered.end),
         },
     ]
+}
+
+/// Code and meaning from the machine's message about a refused Ultravisor call:
+/// `Verify Image failed: rc 102 rrc 1b: what it means; what to do`.
+fn refusal(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once(" failed: rc ")?;
+    let start = message.len() - rest.len() - "rc ".len();
+    let (words, _) = message[start..].split_once(';')?;
+    Some(words)
 }
 
 /// Makes the model machine, the guest and the image.
@@ -207,7 +216,8 @@ fn prepare(folder: &Path, stage: &Stage) -> anyhow::Result<Files> {
     let keys = Default::default();
     create_s390x(&files.platform, &keys, &mut SystemEntropy, SystemTime::now())?;
     let subject = show(&files.platform)?.certificates.first().map(|host| host.subject.clone());
-    stage.say(&format!("host key of: {}", subject.as_deref().and_then(unit).unwrap_or("a model machine")));
+    let unit = subject.as_deref().and_then(unit).unwrap_or("a model machine");
+    stage.say(&format!("host-key document of: {unit}"));
 
     write(&files.kernel, GUEST)?;
     let parmfile = folder.join("guest.parm");
@@ -236,7 +246,7 @@ fn prepare(folder: &Path, stage: &Stage) -> anyhow::Result<Files> {
         &mut SystemEntropy,
         &mut |_| {},
     )?;
-    stage.say("host-key document verified: chain, validity, revocation lists");
+    stage.say("verified offline: chain up to the model's root, validity, revocation lists");
     stage.say(&format!("image: {} bytes, {} encrypted pages", report.size, report.pages));
     Ok(files)
 }

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         match arg.into_string() {
             Ok(arg) => args.push(arg),
             Err(arg) => {
-                eprintln!("{argv0}: {}: this argument is not valid UTF-8", arg.display());
+                out::tell(&format!("{argv0}: {}: this argument is not valid UTF-8", arg.display()));
                 return ExitCode::FAILURE;
             }
         }
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
             command::run(&words)
         }
         Command::Bare => {
-            eprintln!("{argv0}: nothing to do; try `{argv0} help` for what there is, or `{argv0} demo`");
+            out::tell(&format!("{argv0}: nothing to do; try `{argv0} help` for what there is, or `{argv0} demo`"));
             ExitCode::FAILURE
         }
     }

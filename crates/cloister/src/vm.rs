@@ -1,6 +1,7 @@
 //! Running a virtual machine from QEMU's command line.
 
-use crate::wiring;
+use crate::command::words;
+use crate::{out, wiring};
 use cloister_machines::{End, Outlets, Report};
 use cloister_options::{CommandLine, Invocation, Outcome};
 use cloister_platform_store::{CreateOptions, Environment, Platform, PlatformError, locate};
@@ -21,11 +22,11 @@ pub(crate) fn run(invocation: &Invocation, args: &[String]) -> ExitCode {
         }
         Ok(Outcome::Run(line)) => {
             for warning in &line.warnings {
-                eprintln!("{}", warning.report(&program));
+                out::tell(&warning.report(&program));
             }
             match start(&line) {
                 Ok(status) => status,
-                Err(error) => fail(&format!("{program}: {error:#}")),
+                Err(error) => fail(&format!("{program}: {}", words(&error))),
             }
         }
         Err(error) => fail(&error.report(&program)),
@@ -37,9 +38,9 @@ fn start(line: &CommandLine) -> anyhow::Result<ExitCode> {
     let platform = platform(line)?;
     let machine = wiring::machine(line, platform, Outlets::default())?;
     for warning in machine.warnings() {
-        eprintln!("{}: warning: {warning}", line.program);
+        out::tell(&format!("{}: warning: {warning}", line.program));
     }
-    eprintln!("{}: platform: {}", line.program, machine.platform());
+    out::tell(&format!("{}: platform: {}", line.program, machine.platform()));
     let report = machine.run()?;
     Ok(finish(line, &report))
 }
@@ -48,16 +49,16 @@ fn finish(line: &CommandLine, report: &Report) -> ExitCode {
     let program = &line.program;
     if line.log.items.iter().any(|item| item == "stats") {
         let seconds = report.wall.as_secs_f64();
-        eprintln!(
+        out::tell(&format!(
             "{program}: {} instructions in {seconds:.3} s: {:.0} MIPS",
             report.instructions,
             report.instructions as f64 / seconds.max(1e-9) / 1e6
-        );
+        ));
     }
     match &report.end {
         End::PowerOff | End::NoReboot | End::Quit => ExitCode::SUCCESS,
         End::Signal(signal) => {
-            eprintln!("{program}: terminating on signal {signal}");
+            out::tell(&format!("{program}: terminating on signal {signal}"));
             ExitCode::SUCCESS
         }
         End::Crashed { cpu, mask, addr } => fail(&format!(
@@ -98,6 +99,6 @@ fn log(line: &CommandLine) -> anyhow::Result<()> {
 }
 
 fn fail(message: &str) -> ExitCode {
-    eprintln!("{message}");
+    out::tell(message);
     ExitCode::FAILURE
 }

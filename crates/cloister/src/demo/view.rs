@@ -78,6 +78,9 @@ impl fmt::Display for Look {
 
 /// A few lines as `hexdump -C` has them, and how random the whole page is.
 fn dump(f: &mut fmt::Formatter<'_>, address: u64, page: &[u8]) -> fmt::Result {
+    if page.iter().all(|&byte| byte == 0) {
+        return writeln!(f, "  {} zero bytes: the page is not there", page.len());
+    }
     for (row, bytes) in page[..SHOWN].chunks(16).enumerate() {
         let text: String =
             bytes.iter().map(|&byte| if (0x20..0x7f).contains(&byte) { byte as char } else { '.' }).collect();

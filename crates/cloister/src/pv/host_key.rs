@@ -64,7 +64,16 @@ impl HostKey {
                     create_s390x(&create.output, &options, &mut SystemEntropy, SystemTime::now())?;
                 print(&summary, create.json);
             }
-            Self::Show(show_it) => print(&show(&show_it.folder)?, show_it.json),
+            Self::Show(Show { folder, json }) => {
+                if folder.is_dir() && !folder.join("platform.toml").exists() {
+                    anyhow::bail!(
+                        "{0} is no model machine (it has no platform.toml); make one with `cloister pv \
+                         host-key create -o {0}`",
+                        folder.display()
+                    );
+                }
+                print(&show(&folder)?, json);
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -270,11 +270,11 @@ impl Test {
         }
         let any = answers.iter().any(|answer| answer.present);
         if !any {
-            eprintln!(
+            out::tell(&format!(
                 "cloister pv: {} names none of these host keys; make it again with their documents (-k), or use \
                  the machine that it was made for",
                 self.file.display()
-            );
+            ));
         }
         Ok(if any { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -287,14 +287,14 @@ fn warn(warnings: &[Warning]) {
         match warning {
             Warning::Model { file, .. } if model.contains(&file.as_str()) => {}
             Warning::Model { file, .. } => model.push(file),
-            other => eprintln!("cloister pv: warning: {other}"),
+            other => out::tell(&format!("cloister pv: warning: {other}")),
         }
     }
     if !model.is_empty() {
-        eprintln!(
+        out::tell(&format!(
             "cloister pv: warning: MODEL, NOT IBM: {}: whoever has that machine's folder can read the guest",
             model.join(", ")
-        );
+        ));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where a running machine's words go when somebody other than the user's terminal listens.
 
 use cloister_devices::sclp::ConsoleSink;
+use std::io::Write;
 
 /// Takes one message of the machine, without a line end.
 pub type MessageSink = Box<dyn Fn(&str) + Send + Sync>;
@@ -19,4 +20,9 @@ impl std::fmt::Debug for Outlets {
         let (console, messages) = (self.console.is_some(), self.messages.is_some());
         f.debug_struct("Outlets").field("console", &console).field("messages", &messages).finish()
     }
+}
+
+/// Messages to the user's standard error; a closed or full one must not end the guest.
+pub(crate) fn to_stderr(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }

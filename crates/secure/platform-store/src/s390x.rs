@@ -195,30 +195,39 @@ pub fn create_s390x(
             return Err(PlatformError::Exists { file });
         }
     }
+    let new = !folder.exists();
     DirBuilder::new()
         .recursive(true)
         .mode(0o755)
         .create(folder)
         .map_err(PlatformError::io("create the folder", folder))?;
-    let mut written = Written(Vec::new());
+    let mut written = Written { files: Vec::new(), folder: new.then(|| folder.to_owned()) };
     for (name, text, mode) in &contents {
         let file = folder.join(name);
         files::create(&file, text.as_bytes(), *mode)?;
-        written.0.push(file);
+        written.files.push(file);
     }
     files::sync_folder(folder)?;
-    written.0.clear();
+    written.files.clear();
+    written.folder = None;
     show(folder)
 }
 
 /// Removes what was written, unless it was cleared because all went well.
-struct Written(Vec<PathBuf>);
+struct Written {
+    files: Vec<PathBuf>,
+    /// The folder, if it was made for them.
+    folder: Option<PathBuf>,
+}
 
 impl Drop for Written {
     fn drop(&mut self) {
-        for file in &self.0 {
-            // The first failure is what the user is told; a second one has nobody to tell.
+        // The first failure is what the user is told; a second one has nobody to tell.
+        for file in &self.files {
             let _ = std::fs::remove_file(file);
+        }
+        if let Some(folder) = &self.folder {
+            let _ = std::fs::remove_dir(folder);
         }
     }
 }

@@ -167,7 +167,7 @@ impl S390Ccw {
             conductor: Conductor::new(),
             protected: std::sync::atomic::AtomicBool::new(false),
             warnings,
-            messages: outlets.messages.unwrap_or_else(|| Box::new(|text| eprintln!("{text}"))),
+            messages: outlets.messages.unwrap_or_else(|| Box::new(crate::outlets::to_stderr)),
         })
     }
 
