@@ -1,5 +1,4 @@
 //! Every fuzz target over its seeds, over altered seeds and over random bytes.
-#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use cloister_fuzz_targets::TARGETS;
 use std::path::{Path, PathBuf};
