@@ -1,7 +1,6 @@
 //! Interlocked updates: compare-and-swap, load-and-operate, immediate operations on storage, PLO, TS.
 
 use super::arith::{cc_signed, even};
-use super::compare::order;
 use super::fac::{DISTINCT_OPERANDS, GENERAL_EXTENSION, LONG_DISPLACEMENT, Z};
 use super::row;
 use crate::access::ByteOp;
@@ -131,7 +130,6 @@ pub(crate) const TABLE: &[Entry] = &[
     row(0xeb57, "xiy", SIY, LONG_DISPLACEMENT, xi),
     // Compare and swap and store
     row(0xc802, "csst", SSF, 32, csst),
-    row(0xee00, "plo", SSe, Z, plo),
 ];
 
 #[inline(always)]
@@ -299,47 +297,6 @@ fn csst(c: &mut Cpu, op: &Op) -> Step {
     };
     if swapped {
         c.write_bytes(second, &list[16..16 + store_len])?;
-    }
-    finish(c, swapped);
-    Ok(c.stored())
-}
-
-/// PERFORM LOCKED OPERATION, compare-and-load and compare-and-swap families for 32- and 64-bit operands
-/// in registers (function codes 0, 2 via parameter list are rare and answer "not available").
-fn plo(c: &mut Cpu, op: &Op) -> Step {
-    let function = c.w(0) as u8;
-    let test = c.w(0) & 0x100 != 0;
-    // Compare and swap (4), its 64-bit form (6) and compare and load (0, 2) are offered.
-    let offered = matches!(function, 0 | 4);
-    if test {
-        c.cc = if offered { 0 } else { 3 };
-        return Ok(Flow::Next);
-    }
-    if c.w(0) & 0xffff_fe00 != 0 || !offered {
-        return Err(c.program(program::SPECIFICATION));
-    }
-    let (second, fourth) = ssf_addresses(c, op);
-    if op.r1 & 1 != 0 || (second | fourth) & 3 != 0 {
-        return Err(c.program(program::SPECIFICATION));
-    }
-    let lock = c.locked_operation();
-    let _guard = lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let current = c.read_u32(second)?;
-    let comparison = order(c.w(op.r1), current);
-    if comparison != 0 {
-        c.set_w(op.r1, current);
-        c.cc = 1;
-        return Ok(Flow::Next);
-    }
-    if function == 0 {
-        let value = c.read_u32(fourth)?;
-        c.set_w(op.r2, value);
-        c.cc = 0;
-        return Ok(Flow::Next);
-    }
-    let (swapped, now) = c.compare_and_swap_u32(second, current, c.w(op.r1 + 1))?;
-    if !swapped {
-        c.set_w(op.r1, now);
     }
     finish(c, swapped);
     Ok(c.stored())

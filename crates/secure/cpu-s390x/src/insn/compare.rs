@@ -1,6 +1,7 @@
 //! Comparisons, compare-and-branch, compare-and-trap, test under mask.
 
 use super::fac::{EXTENDED_IMMEDIATE, GENERAL_EXTENSION, LONG_DISPLACEMENT, MISC_1, Z};
+use super::fp_move::data_exception;
 use super::{last, row, src};
 use crate::cpu::Cpu;
 use crate::op::{Entry, Flow, Format::*, Op, Step, Trap};
@@ -37,7 +38,7 @@ macro_rules! trap {
         |c: &mut Cpu, op: &Op| -> Step {
             let b: $t = $b(c, op)?;
             if selects($mask(op), order(c.$get(op.r1) as $t, b)) {
-                return Err(c.data_exception(0xff));
+                return Err(data_exception(c, 0xff));
             }
             Ok(Flow::Next)
         }

@@ -3,6 +3,7 @@
 use super::arith::{add32, addl32, sub32, subl32};
 use super::compare::order;
 use super::fac::DISTINCT_OPERANDS as F;
+use super::fp_move::data_exception;
 use super::{last, row, src};
 use crate::cpu::Cpu;
 use crate::op::{Entry, Flow, Format::*, Op, Step};
@@ -103,7 +104,7 @@ pub(crate) const TABLE: &[Entry] = &[
     row(0xe3c8, "lfhat", RXYa, super::fac::MISC_1, |c, op| {
         let value = src::m32(c, op)?;
         set_high(c, op.r1, value);
-        if value == 0 { Err(c.data_exception(0xff)) } else { Ok(Flow::Next) }
+        if value == 0 { Err(data_exception(c, 0xff)) } else { Ok(Flow::Next) }
     }),
     row(0xe3c2, "llch", RXYa, F, |c, op| {
         let addr = c.ea(op);

@@ -5,6 +5,7 @@ use super::fac::{
     DISTINCT_OPERANDS, EXTENDED_IMMEDIATE, GENERAL_EXTENSION, LOAD_ON_CONDITION_2, LONG_DISPLACEMENT, MISC_1,
     MISC_3, Z,
 };
+use super::fp_move::data_exception;
 use super::src::rel as relative;
 use super::{row, src};
 use crate::cpu::Cpu;
@@ -434,7 +435,7 @@ fn ic(c: &mut Cpu, op: &Op) -> Step {
 }
 
 fn trap_if(c: &mut Cpu, zero: bool) -> Step {
-    if zero { Err(c.data_exception(0xff)) } else { Ok(Flow::Next) }
+    if zero { Err(data_exception(c, 0xff)) } else { Ok(Flow::Next) }
 }
 
 fn aligned(c: &mut Cpu, op: &Op, mask: u64) -> Result<u64, Trap> {

@@ -18,6 +18,7 @@ mod decimal;
 mod fp_move;
 mod high_word;
 mod load;
+mod plo;
 mod storage;
 mod unicode;
 
@@ -34,6 +35,7 @@ pub(crate) const TABLES: &[&[Entry]] = &[
     fp_move::TABLE,
     high_word::TABLE,
     load::TABLE,
+    plo::TABLE,
     storage::TABLE,
     unicode::TABLE,
 ];

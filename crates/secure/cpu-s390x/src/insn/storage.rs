@@ -78,13 +78,17 @@ pub(crate) const TABLE: &[Entry] = &[
     row(0xb241, "cksm", RRE, Z, cksm),
     row(0xdc00, "tr", SSa, Z, |c, op| {
         let (dst, table, len) = operands(c, op);
+        c.probe_write(dst, len as u64)?;
+        // The table may overlap the operand and then changes. All that can be raised comes before that.
         let mut bytes = [0; 256];
         c.read_bytes(dst, &mut bytes[..len])?;
-        c.probe_write(dst, len as u64)?;
-        for byte in &mut bytes[..len] {
-            *byte = c.read_u8(c.wrap(table, usize::from(*byte)))?;
+        for &byte in &bytes[..len] {
+            c.read_u8(c.wrap(table, usize::from(byte)))?;
         }
-        c.write_bytes(dst, &bytes[..len])?;
+        for (i, &byte) in bytes[..len].iter().enumerate() {
+            let function = c.read_u8(c.wrap(table, usize::from(byte)))?;
+            c.write_u8(c.wrap(dst, i), function)?;
+        }
         Ok(c.stored())
     }),
     row(0xdd00, "trt", SSa, Z, |c, op| trt(c, op, false)),
@@ -383,9 +387,8 @@ fn srst(c: &mut Cpu, op: &Op, width: usize) -> Step {
     }
     let end = address(c, op.r1);
     let mut at = address(c, op.r2);
-    if width == 2 && (end ^ at) & 1 != 0 {
-        return Err(c.program(program::SPECIFICATION));
-    }
+    // Addresses of different parity: the last character has one byte more.
+    let end = if width == 2 { end.wrapping_add((end ^ at) & 1) & c.addr_mask } else { end };
     for _ in 0..256 {
         if at == end {
             c.cc = 2;
@@ -492,7 +495,7 @@ fn trt(c: &mut Cpu, op: &Op, reverse: bool) -> Step {
         if function != 0 {
             match c.addr_mask {
                 u64::MAX => c.set_g(1, at),
-                0x7fff_ffff => c.set_w(1, c.w(1) & 0x8000_0000 | at as u32),
+                0x7fff_ffff => c.set_w(1, at as u32),
                 _ => c.set_w(1, c.w(1) & 0xff00_0000 | at as u32),
             }
             c.set_g(2, c.g(2) & !0xff | u64::from(function));
