@@ -14,6 +14,8 @@ mod bits;
 mod branch;
 mod compare;
 mod convert;
+#[cfg(test)]
+mod coverage;
 mod decimal;
 mod fp_move;
 mod high_word;
@@ -47,7 +49,6 @@ pub(crate) mod fac {
     pub(crate) const EXTENDED_IMMEDIATE: u16 = 21;
     pub(crate) const EXTENDED_TRANSLATION_3: u16 = 22;
     pub(crate) const GENERAL_EXTENSION: u16 = 34;
-    pub(crate) const EXECUTE_EXTENSION: u16 = 35;
     pub(crate) const FP_EXTENSION: u16 = 37;
     pub(crate) const FP_SUPPORT: u16 = 41;
     pub(crate) const DISTINCT_OPERANDS: u16 = 45;
