@@ -97,8 +97,8 @@ pub(crate) const TABLE: &[Entry] = &[
         Ok(Flow::Next)
     }),
     // Storage with immediate
-    row(0x9500, "cli", SI, Z, |c, op| cli(c, op)),
-    row(0xeb55, "cliy", SIY, LONG_DISPLACEMENT, |c, op| cli(c, op)),
+    row(0x9500, "cli", SI, Z, cli),
+    row(0xeb55, "cliy", SIY, LONG_DISPLACEMENT, cli),
     row(0xe554, "chhsi", SIL, GENERAL_EXTENSION, |c, op| {
         let addr = c.ea(op);
         c.cc = order(c.read_u16(addr)? as i16, op.aux as i16);
@@ -307,8 +307,8 @@ pub(crate) const TABLE: &[Entry] = &[
         ),
     ),
     // Test under mask
-    row(0x9100, "tm", SI, Z, |c, op| tm(c, op)),
-    row(0xeb51, "tmy", SIY, LONG_DISPLACEMENT, |c, op| tm(c, op)),
+    row(0x9100, "tm", SI, Z, tm),
+    row(0xeb51, "tmy", SIY, LONG_DISPLACEMENT, tm),
     row(0xa702, "tmhh", RIa, Z, |c, op| tm16(c, op, 48)),
     row(0xa703, "tmhl", RIa, Z, |c, op| tm16(c, op, 32)),
     row(0xa700, "tmlh", RIa, Z, |c, op| tm16(c, op, 16)),

@@ -145,7 +145,7 @@ fn move_with_offset(c: &mut Cpu, op: &Op) -> Step {
 /// PACK ASCII, PACK UNICODE: characters of `width` bytes to 31 digits with a positive sign.
 fn pack_characters(c: &mut Cpu, op: &Op, width: usize) -> Step {
     let len = (op.aux >> 16 & 0xff) as usize + 1;
-    if len > 32 * width || len % width != 0 {
+    if len > 32 * width || !len.is_multiple_of(width) {
         return Err(c.program(program::SPECIFICATION));
     }
     let first = c.base(op.b).wrapping_add_signed(op.imm) & c.addr_mask;
@@ -167,7 +167,7 @@ fn pack_characters(c: &mut Cpu, op: &Op, width: usize) -> Step {
 /// UNPACK ASCII, UNPACK UNICODE: the condition code tells the sign.
 fn unpack_characters(c: &mut Cpu, op: &Op, width: usize) -> Step {
     let len = (op.aux >> 16 & 0xff) as usize + 1;
-    if len > 32 * width || len % width != 0 {
+    if len > 32 * width || !len.is_multiple_of(width) {
         return Err(c.program(program::SPECIFICATION));
     }
     let first = c.base(op.b).wrapping_add_signed(op.imm) & c.addr_mask;
