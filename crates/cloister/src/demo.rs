@@ -14,7 +14,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use cloister_crypto::SystemEntropy;
 use cloister_owner::host_key::VerifyOptions;
-use cloister_owner::image::{BootStages, CreateOptions, Settings, Verification, create, inspect};
+use cloister_owner::image::{BootStages, CreateOptions, Report, Settings, Verification, create, inspect};
 use cloister_platform_store::{create_s390x, show};
 use run::{Boot, Run};
 use serde_json::json;
@@ -74,6 +74,11 @@ impl Demo {
         stage.say(&format!("bit 0 of byte {flipped_at:#x}, in the encrypted kernel"));
         let altered = run::run(&Boot::protected(&files, &files.altered), &stage)?;
 
+        // For the user's own runs: nobody is there for whom the guest would have to wait.
+        let by_hand = folder.join("guest.img");
+        if self.keep.is_some() {
+            pack(&files, &by_hand, None)?;
+        }
         let verdicts = verdicts(&clear, &protected, &altered);
         let good = verdicts.iter().all(|verdict| verdict.holds);
         let seconds = start.elapsed().as_secs_f64();
@@ -98,11 +103,13 @@ impl Demo {
                 let mark = if verdict.holds { "ok" } else { "FAILED" };
                 out::line(&format!("  {mark:<6} {}", verdict.text()));
             }
-            out::line("  note   the platform is a MODEL in software: it shows what Secure Execution does and");
+            out::line(
+                "  note   the platform is a MODEL in software: it shows what Secure Execution does and",
+            );
             out::line("         protects nobody from the administrator of this machine");
             if let Some(folder) = &self.keep {
                 out::line(&format!("\nEverything is in {}. The protected guest again:", folder.display()));
-                out::line(&format!("  {}", Boot::protected(&files, &files.image).by_hand()));
+                out::line(&format!("  {}", Boot::protected(&files, &by_hand).by_hand()));
             }
         }
         Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -184,7 +191,8 @@ fn verdicts(clear: &Run, protected: &Run, altered: &Run) -> [Verdict; 4] {
                 && protected.says("random bytes: ")
                 && protected.says("marker intact")
                 && protected.powered_off(),
-            good: "the guest runs protected, uses virtio through a shared page, finds its secret intact".into(),
+            good: "the guest runs protected, uses virtio through a shared page, finds its secret intact"
+                .into(),
             bad: format!("the protected guest did not do its work ({})", protected.end),
         },
         Verdict {
@@ -209,7 +217,7 @@ fn prepare(folder: &Path, stage: &Stage) -> anyhow::Result<Files> {
     let files = Files {
         platform: folder.join("platform"),
         kernel: folder.join("guest.bin"),
-        image: folder.join("guest.img"),
+        image: folder.join("guest-watched.img"),
         altered: folder.join("guest-altered.img"),
     };
     stage.title("1. A model machine and an encrypted image for it");
@@ -222,33 +230,34 @@ fn prepare(folder: &Path, stage: &Stage) -> anyhow::Result<Files> {
     write(&files.kernel, GUEST)?;
     let parmfile = folder.join("guest.parm");
     write(&parmfile, WATCH.as_bytes())?;
-    let of_platform = |name: &str| files.platform.join(name);
-    let report = create(
-        &CreateOptions {
-            kernel: files.kernel.clone(),
-            ramdisk: None,
-            parmfile: Some(parmfile),
-            output: files.image.clone(),
-            overwrite: false,
-            host_key_documents: vec![of_platform("host.crt")],
-            verification: Verification::Offline(VerifyOptions {
-                certificates: vec![of_platform("signing.crt")],
-                crls: vec![of_platform("root-ca.crl"), of_platform("signing.crl")],
-                root_ca: Some(of_platform("root-ca.crt")),
-                time: SystemTime::now(),
-            }),
-            cck: None,
-            header_key: None,
-            image_key: None,
-            settings: Settings::default(),
-        },
-        &BootStages::BUILT_IN,
-        &mut SystemEntropy,
-        &mut |_| {},
-    )?;
+    let report = pack(&files, &files.image, Some(parmfile))?;
     stage.say("verified offline: chain up to the model's root, validity, revocation lists");
     stage.say(&format!("image: {} bytes, {} encrypted pages", report.size, report.pages));
     Ok(files)
+}
+
+/// Makes an image of the guest for the model machine.
+fn pack(files: &Files, output: &Path, parmfile: Option<PathBuf>) -> anyhow::Result<Report> {
+    let of_platform = |name: &str| files.platform.join(name);
+    let options = CreateOptions {
+        kernel: files.kernel.clone(),
+        ramdisk: None,
+        parmfile,
+        output: output.to_owned(),
+        overwrite: false,
+        host_key_documents: vec![of_platform("host.crt")],
+        verification: Verification::Offline(VerifyOptions {
+            certificates: vec![of_platform("signing.crt")],
+            crls: vec![of_platform("root-ca.crl"), of_platform("signing.crl")],
+            root_ca: Some(of_platform("root-ca.crt")),
+            time: SystemTime::now(),
+        }),
+        cck: None,
+        header_key: None,
+        image_key: None,
+        settings: Settings::default(),
+    };
+    Ok(create(&options, &BootStages::BUILT_IN, &mut SystemEntropy, &mut |_| {})?)
 }
 
 /// Copies the image with one bit changed in the middle of its first component; the byte's offset.

@@ -29,14 +29,18 @@ fn main() -> ExitCode {
     }
     match classify(&argv0, args) {
         // QEMU's own help is `-help`; both dashes ask for the whole program's.
-        Command::Vm(invocation, args) if invocation.target.is_none() && args == ["--help"] => command::help(&[]),
+        Command::Vm(invocation, args) if invocation.target.is_none() && args == ["--help"] => {
+            command::help(&[])
+        }
         Command::Vm(invocation, args) => vm::run(&invocation, &args),
         Command::Subcommand(name, rest) => {
             let words: Vec<_> = std::iter::once(name).chain(rest).collect();
             command::run(&words)
         }
         Command::Bare => {
-            out::tell(&format!("{argv0}: nothing to do; try `{argv0} help` for what there is, or `{argv0} demo`"));
+            out::tell(&format!(
+                "{argv0}: nothing to do; try `{argv0} help` for what there is, or `{argv0} demo`"
+            ));
             ExitCode::FAILURE
         }
     }

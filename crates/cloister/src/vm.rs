@@ -64,7 +64,9 @@ fn finish(line: &CommandLine, report: &Report) -> ExitCode {
         End::Crashed { cpu, mask, addr } => fail(&format!(
             "{program}: the guest stopped itself: CPU {cpu} entered a disabled wait, PSW {mask:016x} {addr:016x}"
         )),
-        End::Stuck { cpu, reason } => fail(&format!("{program}: the guest cannot go on: CPU {cpu}: {reason}")),
+        End::Stuck { cpu, reason } => {
+            fail(&format!("{program}: the guest cannot go on: CPU {cpu}: {reason}"))
+        }
         End::Failed(why) => fail(&format!("{program}: the run failed: {why}")),
     }
 }

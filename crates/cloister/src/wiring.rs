@@ -18,11 +18,8 @@ pub(crate) fn machine(
 ) -> Result<Arc<S390Ccw>, MachineError> {
     let silicon = Arc::new(Silicon::new(platform));
     let loopback = line.accel.first().is_some_and(|accel| accel.properties.text("door") == Some("loopback"));
-    let lower: Arc<dyn cloister_firmware_api::Door> = if loopback {
-        Arc::new(cloister_firmware_api::Loopback::new(silicon))
-    } else {
-        silicon
-    };
+    let lower: Arc<dyn cloister_firmware_api::Door> =
+        if loopback { Arc::new(cloister_firmware_api::Loopback::new(silicon)) } else { silicon };
     let upper: Arc<dyn Door> = Arc::new(HostKernel::new(lower));
     let upper: Arc<dyn Door> = if loopback { Arc::new(Loopback::new(upper)) } else { upper };
     Ok(Arc::new(S390Ccw::with_outlets(line, upper, outlets)?))

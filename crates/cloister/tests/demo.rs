@@ -1,4 +1,5 @@
 //! The demo, and its guest started by hand on the command line.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[expect(dead_code, reason = "each test binary uses a part of it")]
 mod common;
@@ -91,7 +92,11 @@ fn an_altered_image_is_refused_in_words() {
     let folder = kept();
     let run = boot(folder.path(), "kept/guest-altered.img", &[]);
     run.refuses(&["KVM_PV_VERIFY", "rc 102 rrc 1b", "Page digest list (PLD) mismatch"]);
-    assert!(run.out.contains("Protected boot failed: 0xa02, KVM_PV_VERIFY - RC: 0x102, RRC: 0x1b"), "{}", run.out);
+    assert!(
+        run.out.contains("Protected boot failed: 0xa02, KVM_PV_VERIFY - RC: 0x102, RRC: 0x1b"),
+        "{}",
+        run.out
+    );
     assert!(!run.out.contains("Cloister demo guest"), "{}", run.out);
 }
 

@@ -1,4 +1,5 @@
 //! `cloister pv` as a person or a script calls it.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[expect(dead_code, reason = "each test binary uses a part of it")]
 mod common;
@@ -47,7 +48,8 @@ fn host_key_show_prints_json_and_refuses_what_is_no_machine() {
     let json: Value = serde_json::from_str(run.succeeds()).unwrap();
     assert_eq!(json["model"], true);
     assert_eq!(json["certificates"][0]["host_key_hash"].as_str().unwrap().len(), 64);
-    cloister(folder.path(), ["pv", "host-key", "show", "."]).refuses(&["no model machine", "host-key create"]);
+    cloister(folder.path(), ["pv", "host-key", "show", "."])
+        .refuses(&["no model machine", "host-key create"]);
     cloister(folder.path(), ["pv", "host-key", "show", "nowhere"]).refuses(&["nowhere"]);
 }
 

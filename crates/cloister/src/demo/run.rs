@@ -147,12 +147,7 @@ fn machine(boot: &Boot, events: &Sender<Event>) -> anyhow::Result<Arc<S390Ccw>> 
 }
 
 /// Listens until the machine ends; when the guest waits for it, looks at its memory.
-fn attend(
-    machine: &S390Ccw,
-    events: &Receiver<Event>,
-    run: &mut Run,
-    stage: &Stage,
-) -> anyhow::Result<End> {
+fn attend(machine: &S390Ccw, events: &Receiver<Event>, run: &mut Run, stage: &Stage) -> anyhow::Result<End> {
     let deadline = Instant::now() + PATIENCE;
     let mut pending = Vec::new();
     let mut secret_at = None;

@@ -60,8 +60,7 @@ impl HostKey {
                     revoked_identity: create.revoked,
                     validity_days: create.days,
                 };
-                let summary =
-                    create_s390x(&create.output, &options, &mut SystemEntropy, SystemTime::now())?;
+                let summary = create_s390x(&create.output, &options, &mut SystemEntropy, SystemTime::now())?;
                 print(&summary, create.json);
             }
             Self::Show(Show { folder, json }) => {
@@ -87,7 +86,11 @@ fn print(summary: &Summary, as_json: bool) {
     let switches = &summary.config.ultravisor;
     let yes_no = |switch| if switch { "yes" } else { "no" };
     out::line(&format!("Model machine ({}) in {}", summary.config.target, summary.folder.display()));
-    out::line(&format!("  Ultravisor present: {}, prot_virt: {}", yes_no(switches.present), yes_no(switches.prot_virt)));
+    out::line(&format!(
+        "  Ultravisor present: {}, prot_virt: {}",
+        yes_no(switches.present),
+        yes_no(switches.prot_virt)
+    ));
     for certificate in &summary.certificates {
         let revoked = if certificate.revoked { "  REVOKED" } else { "" };
         out::line(&format!("  {}{revoked}", certificate.file.display()));

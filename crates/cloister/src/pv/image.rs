@@ -30,7 +30,13 @@ pub(crate) enum Image {
 #[derive(Debug, Args)]
 pub(crate) struct Create {
     /// Host-key document of a machine that may run the image (several times for several machines)
-    #[arg(short = 'k', long = "host-key-document", visible_alias = "hkd", value_name = "FILE", required = true)]
+    #[arg(
+        short = 'k',
+        long = "host-key-document",
+        visible_alias = "hkd",
+        value_name = "FILE",
+        required = true
+    )]
     host_key_documents: Vec<PathBuf>,
     /// Certificate that links the host-key document to the root: the signing key's, intermediate ones
     #[arg(short = 'C', long = "cert", value_name = "FILE", conflicts_with = "no_verify")]
