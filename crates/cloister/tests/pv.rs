@@ -1,7 +1,6 @@
 //! `cloister pv` as a person or a script calls it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[expect(dead_code, reason = "each test binary uses a part of it")]
 mod common;
 
 use common::{cloister, kernel, names, platform, printing_to, verified, with_file_limit};

@@ -106,7 +106,7 @@ fn print(summary: &Summary, as_json: bool) {
     for list in &summary.revocation_lists {
         out::line(&format!("  {}", list.display()));
     }
-    out::line(&format!("{}", summary.notice));
+    out::line(summary.notice);
 }
 
 fn to_json(summary: &Summary) -> Value {
