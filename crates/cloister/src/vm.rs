@@ -17,7 +17,7 @@ pub(crate) fn run(invocation: &Invocation, args: &[String]) -> ExitCode {
     };
     match cloister_options::parse(invocation, &catalogue, args) {
         Ok(Outcome::Print(text)) => {
-            print!("{text}");
+            out::line(text.trim_end_matches('\n'));
             ExitCode::SUCCESS
         }
         Ok(Outcome::Run(line)) => {

@@ -34,13 +34,15 @@ fn linux_6_1_reaches_user_space_and_powers_off() {
 #[test]
 fn the_same_command_with_virtual_time_gives_the_same_run() {
     let Some(guests) = Guests::find() else { return };
-    let options = ["-smp", "2", "-icount", "shift=1", "-seed", "7", "-device", "virtio-rng-ccw", "-d", "stats"];
+    let options =
+        ["-smp", "2", "-icount", "shift=1,sleep=off", "-seed", "7", "-device", "virtio-rng-ccw", "-d", "stats"];
     let runs = [(); 2].map(|()| guests.clear("vmlinuz-6.12", "initramfs-basic.gz", "", &options));
     runs.iter().for_each(Run::succeeds);
     assert_eq!(runs[0].console(), runs[1].console(), "two runs printed different consoles");
     let count = |run: &Run| {
         let text = run.messages();
-        let line = text.lines().find(|line| line.contains(" instructions in ")).unwrap_or_default().to_owned();
+        let line =
+            text.lines().find(|line| line.contains(" instructions in ")).unwrap_or_default().to_owned();
         line.split(" instructions").next().unwrap_or_default().to_owned()
     };
     assert!(!count(&runs[0]).is_empty());
@@ -141,7 +143,8 @@ impl Guests {
     }
 
     fn disk(&self) -> PathBuf {
-        let (_, path) = tempfile::Builder::new().suffix(".ext4").tempfile_in(&self.scratch).unwrap().keep().unwrap();
+        let (_, path) =
+            tempfile::Builder::new().suffix(".ext4").tempfile_in(&self.scratch).unwrap().keep().unwrap();
         std::fs::copy(self.cache.join("disk.ext4"), &path).unwrap();
         path
     }

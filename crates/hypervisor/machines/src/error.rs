@@ -34,7 +34,9 @@ pub enum MachineError {
         limit: u64,
     },
     /// There is nothing to boot.
-    #[error("there is nothing to boot: give a kernel or a Secure Execution image with -kernel FILE (booting from a disk is not part of this version)")]
+    #[error(
+        "there is nothing to boot: give a kernel or a Secure Execution image with -kernel FILE (booting from a disk is not part of this version)"
+    )]
     NothingToBoot,
     /// RAM size.
     #[error("ram size must be multiples of 1 MiB")]

@@ -13,6 +13,17 @@ use std::time::{Duration, Instant};
 /// Instructions that a CPU executes in a row when CPUs take turns.
 const QUANTUM: u64 = 50_000;
 
+/// What one thread does when every CPU of the guest waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Idle {
+    /// Real time: wait for it.
+    Wait,
+    /// Virtual time: go on at once.
+    Skip,
+    /// Virtual time, and as much real time passes.
+    SkipSlowly,
+}
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -134,10 +145,10 @@ impl Conductor {
     }
 
     /// Runs the machine to its end on this thread, CPU after CPU.
-    pub(crate) fn run_in_turn(&self, vm: &Vm, guest: &dyn Guest, virtual_time: bool) -> Report {
+    pub(crate) fn run_in_turn(&self, vm: &Vm, guest: &dyn Guest, idle: Idle) -> Report {
         let start = Instant::now();
         self.lock().threads = 1;
-        if let Err(why) = self.in_turn(vm, guest, virtual_time) {
+        if let Err(why) = self.in_turn(vm, guest, idle) {
             self.end(vm, End::Failed(why.to_string()));
         }
         self.report(vm, start)
@@ -229,7 +240,7 @@ impl Conductor {
         Ok(Some(result?.0))
     }
 
-    fn in_turn(&self, vm: &Vm, guest: &dyn Guest, virtual_time: bool) -> Result<(), MachineError> {
+    fn in_turn(&self, vm: &Vm, guest: &dyn Guest, when_idle: Idle) -> Result<(), MachineError> {
         let cpus = vm.cpus();
         let mut completions: Vec<Option<Completion>> = vec![None; usize::from(cpus)];
         loop {
@@ -282,20 +293,36 @@ impl Conductor {
                 continue;
             }
             match idle {
-                // Every CPU waits: virtual time jumps to the next timer, real time is waited for.
-                Some(Some(ns)) if virtual_time => vm.advance(ns.max(1))?,
-                // Input from outside may wake the guest earlier, or is all that can.
+                // Every CPU waits: virtual time jumps to the next timer.
+                Some(Some(ns)) if when_idle == Idle::Skip => vm.advance(ns.max(1))?,
+                Some(Some(ns)) if when_idle == Idle::SkipSlowly => {
+                    self.pause(Duration::from_nanos(ns));
+                    vm.advance(ns.max(1))?;
+                }
+                // Real time is waited for; input from outside may wake the guest earlier, or is all that can.
                 Some(timer) => {
                     let most = Duration::from_millis(5);
                     let sleep = timer.map_or(most, |ns| Duration::from_nanos(ns).min(most));
-                    let state = self.lock();
-                    drop(self.changed.wait_timeout(state, sleep));
+                    self.pause(sleep);
                 }
                 None => {
                     self.end(vm, End::PowerOff);
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// Sleeps until the run ends, at most this long.
+    fn pause(&self, most: Duration) {
+        let until = Instant::now() + most;
+        let mut state = self.lock();
+        while state.end.is_none() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

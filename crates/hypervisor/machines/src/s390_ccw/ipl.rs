@@ -64,7 +64,8 @@ impl S390Ccw {
         if code > 0xffff || code >= subcode::SET_PV_BLOCK && !self.facts.unpack {
             return refuse(program::SPECIFICATION);
         }
-        if protected && matches!(code, subcode::LOAD_NORMAL_DUMP | subcode::LOAD_NORMAL..=subcode::ENTER_PROTECTED)
+        if protected
+            && matches!(code, subcode::LOAD_NORMAL_DUMP | subcode::LOAD_NORMAL..=subcode::ENTER_PROTECTED)
         {
             return refuse(program::SPECIFICATION);
         }
@@ -212,7 +213,8 @@ impl S390Ccw {
             return Err(Refusal::Platform(MachineError::NothingToBoot));
         };
         self.command(PvCommand::Enable, false)?;
-        let mut header = vec![0; usize::try_from(block.header_size).unwrap_or(usize::MAX).min(2 * PAGE as usize)];
+        let mut header =
+            vec![0; usize::try_from(block.header_size).unwrap_or(usize::MAX).min(2 * PAGE as usize)];
         self.vm
             .memory()
             .read_slice(&mut header, GuestAddress(block.header_addr))

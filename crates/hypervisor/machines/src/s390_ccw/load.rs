@@ -126,7 +126,10 @@ impl BootFiles {
         MachineError::Unfit {
             what,
             path: path.to_owned(),
-            problem: format!("it does not fit into {} MiB of guest memory; give more with -m", memory.size() >> 20),
+            problem: format!(
+                "it does not fit into {} MiB of guest memory; give more with -m",
+                memory.size() >> 20
+            ),
         }
     }
 }

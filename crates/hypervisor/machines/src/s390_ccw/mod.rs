@@ -10,7 +10,7 @@ mod ipl;
 mod load;
 
 use crate::console::Console;
-use crate::run::{Conductor, End, Guest, Next, Report};
+use crate::run::{Conductor, End, Guest, Idle, Next, Report};
 use crate::{MachineError, Outlets, outlets::MessageSink};
 use cloister_cgs::{BootImage, ConfidentialGuest, DeviceFacts, HostFacts, MachineFacts};
 use cloister_devices::css::{ChannelSubsystem, DeviceNumber, VIRTUAL_CSSID};
@@ -24,9 +24,7 @@ use cloister_devices::{HostInterrupt, InterruptSink};
 use cloister_options::{
     CommandLine, DeviceSpec, Drive, DriveFormat, DriveInterface, DriveMedia, IcountShift, OnOffAuto, RtcBase,
 };
-use cloister_platform::arch::s390x::{
-    Exit, RunState, TimeMode, VmConfig, facility,
-};
+use cloister_platform::arch::s390x::{Exit, RunState, TimeMode, VmConfig, facility};
 use cloister_platform::{Capabilities, Door, HostMemory, PageCounts, Vm};
 use load::BootFiles;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,8 +49,8 @@ pub struct S390Ccw {
     ipl: Mutex<ipl::Ipl>,
     boot: BootFiles,
     console: Console,
-    virtual_time: bool,
-    one_thread: bool,
+    /// One thread for all CPUs, and what it does when they wait; else a thread for each.
+    in_turn: Option<Idle>,
     no_reboot: bool,
     conductor: Conductor,
     protected: std::sync::atomic::AtomicBool,
@@ -96,15 +94,15 @@ impl S390Ccw {
             only_migratable: line.only_migratable,
         };
         let mut cgs = cloister_cgs::resolve_or_implicit(line, &facts)?;
-        let iommu_default = cgs.iter().flat_map(|cgs| cgs.virtio_defaults()).any(|default| {
-            default.property == "iommu_platform" && default.value
-        });
+        let iommu_default = cgs
+            .iter()
+            .flat_map(|cgs| cgs.virtio_defaults())
+            .any(|default| default.property == "iommu_platform" && default.value);
         facts.devices = device_facts(line, iommu_default);
 
         let mut warnings: Vec<String> = backing.unused.into_iter().collect();
         if let Some(cgs) = &mut cgs {
-            let host =
-                HostFacts { ultravisor: capabilities.ultravisor, prot_virt: capabilities.prot_virt };
+            let host = HostFacts { ultravisor: capabilities.ultravisor, prot_virt: capabilities.prot_virt };
             cgs.check(&host, &facts)?;
             let image = BootImage {
                 protected: boot.is_protected(),
@@ -117,6 +115,12 @@ impl S390Ccw {
         }
 
         let virtual_time = line.icount.is_some();
+        let one_thread = line.accel.first().is_some_and(|accel| accel.multi_threaded == Some(false));
+        let in_turn = match line.icount {
+            Some(icount) if icount.sleep => Some(Idle::SkipSlowly),
+            Some(_) => Some(Idle::Skip),
+            None => one_thread.then_some(Idle::Wait),
+        };
         let config = VmConfig {
             memory_bytes,
             max_cpus: line.smp.max_cpus as u16,
@@ -161,8 +165,7 @@ impl S390Ccw {
             ipl: Mutex::new(ipl::Ipl::default()),
             boot,
             console,
-            virtual_time,
-            one_thread: line.accel.first().is_some_and(|accel| accel.multi_threaded == Some(false)),
+            in_turn,
             no_reboot: line.no_reboot,
             conductor: Conductor::new(),
             protected: std::sync::atomic::AtomicBool::new(false),
@@ -218,10 +221,9 @@ impl S390Ccw {
             },
             move || quit.end(End::Quit),
         )?;
-        let report = if self.virtual_time || self.one_thread {
-            self.conductor.run_in_turn(&self.vm, self.as_ref(), self.virtual_time)
-        } else {
-            self.conductor.run_threads(&self.vm, self.as_ref())
+        let report = match self.in_turn {
+            Some(idle) => self.conductor.run_in_turn(&self.vm, self.as_ref(), idle),
+            None => self.conductor.run_threads(&self.vm, self.as_ref()),
         };
         drop(terminal);
         signals.close();
@@ -339,14 +341,15 @@ fn device_facts(line: &CommandLine, iommu_default: bool) -> Vec<DeviceFacts> {
         pass_through: device.pass_through,
         access_platform: is_virtio(device).then(|| iommu_platform(device, iommu_default)),
     });
-    let implicit = line.drives.iter().filter(|drive| drive.interface == DriveInterface::Virtio).map(|drive| {
-        DeviceFacts {
-            driver: "virtio-blk-ccw".into(),
-            name: drive.id.clone().unwrap_or_else(|| "drive".into()),
-            pass_through: false,
-            access_platform: Some(iommu_default),
-        }
-    });
+    let implicit =
+        line.drives.iter().filter(|drive| drive.interface == DriveInterface::Virtio).map(|drive| {
+            DeviceFacts {
+                driver: "virtio-blk-ccw".into(),
+                name: drive.id.clone().unwrap_or_else(|| "drive".into()),
+                pass_through: false,
+                access_platform: Some(iommu_default),
+            }
+        });
     explicit.chain(implicit).collect()
 }
 
