@@ -1,21 +1,19 @@
 //! Boots a Linux kernel on the bare core, with just enough of a machine to see it on the console: SCLP events and
 //! no devices. For the core's own development; the machine proper is elsewhere.
 //!
-//! `boot KERNEL [INITRD] [--append TEXT] [--memory MiB] [--cpus N] [--virtual] [--budget N]`
+//! `boot KERNEL [INITRD] [--append TEXT] [--memory MiB] [--cpus N] [--virtual] [--budget N]`; the environment variable
+//! WITHOUT takes away facility bits.
 
 use cloister_arch::s390x::{
     Completion, Exit, FloatingInterrupt, Instruction, InstructionExit, Psw, RunState, TimeMode, VmConfig,
     facility, program,
 };
-use cloister_cpu_s390x::{CoreExit, RunLimit, System};
+use cloister_cpu_s390x::{CoreExit, FACILITIES, RunLimit, System};
 use cloister_memory::Storage;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-
-const FACILITIES: [u16; 26] =
-    [0, 1, 2, 3, 4, 7, 9, 16, 17, 18, 19, 21, 22, 24, 25, 27, 30, 31, 32, 33, 34, 35, 41, 45, 49, 138];
 
 struct Options {
     kernel: String,
@@ -36,9 +34,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let storage = Arc::new(Storage::new(options.memory << 20)?);
     load(&storage, &options)?;
     let mut facilities = [0; 4];
-    FACILITIES.into_iter().for_each(|bit| facility::set(&mut facilities, bit, true));
-    for bit in std::env::var("FACILITIES").unwrap_or_default().split(',').filter_map(|bit| bit.parse().ok()) {
-        facility::set(&mut facilities, bit, true);
+    FACILITIES.iter().for_each(|&bit| facility::set(&mut facilities, bit, true));
+    for bit in std::env::var("WITHOUT").unwrap_or_default().split(',').filter_map(|bit| bit.parse().ok()) {
+        facility::set(&mut facilities, bit, false);
     }
     let config = VmConfig {
         memory_bytes: options.memory << 20,

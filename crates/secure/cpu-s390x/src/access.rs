@@ -36,6 +36,14 @@ impl Slot {
     pub(crate) const LOW: u32 = 2;
     /// Code was decoded from the page.
     pub(crate) const CODE: u32 = 4;
+    /// Instructions may not be fetched.
+    pub(crate) const NO_EXECUTE: u32 = 8;
+
+    /// Allows stores without a further check, if the flags ask for none.
+    pub(crate) fn set_write_tag(&mut self) {
+        let plain = self.flags & !Self::NO_EXECUTE == Self::WRITABLE;
+        self.write = if plain { self.read } else { 0 };
+    }
 }
 
 /// A contiguous piece of guest storage behind a logical address, at most to the end of its page.

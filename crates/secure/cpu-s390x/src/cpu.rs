@@ -50,6 +50,8 @@ pub(crate) struct Cpu {
     pub(crate) tlb: Box<[Slot; TLB_SLOTS]>,
     /// Masks, timers or translations have changed: look at them before the next block.
     pub(crate) recheck: bool,
+    /// The program waits for another CPU: on a thread shared with others it is their turn.
+    pub(crate) gives_way: bool,
     /// Instructions executed, exact between blocks.
     pub(crate) executed: u64,
     /// What the current view is.
@@ -114,6 +116,7 @@ impl Cpu {
             ram: env.storage.ram(),
             tlb: Box::new([Slot::EMPTY; TLB_SLOTS]),
             recheck: true,
+            gives_way: false,
             executed: 0,
             view: View::default(),
             contexts: Box::new(Contexts::new()),
@@ -138,6 +141,14 @@ impl Cpu {
         };
         cpu.initial_reset();
         cpu
+    }
+
+    /// The program spins: another CPU of the configuration should run.
+    #[cold]
+    pub(crate) fn give_way(&mut self) {
+        self.gives_way = true;
+        self.recheck = true;
+        std::thread::yield_now();
     }
 
     /// Whether the guest has this facility.

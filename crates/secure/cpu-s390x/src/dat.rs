@@ -99,6 +99,8 @@ pub(crate) struct Translated {
     pub(crate) protected: bool,
     /// Execution is forbidden.
     pub(crate) no_execute: bool,
+    /// Access-control and fetch-protection bits of a large frame, in place of the storage key's.
+    pub(crate) key: Option<u8>,
 }
 
 /// Why a translation failed: program-interruption code; the level for LRA's condition code follows from it.
@@ -218,7 +220,7 @@ impl Cpu {
         let Some(record) = env.storage.record(page) else {
             return Err(self.access_trap(program::ADDRESSING));
         };
-        let key = record.key();
+        let key = translated.key.map_or(record.key(), |bits| bits | record.key() & 6);
         if !key_allows(view, key, write, addr) {
             self.teid = self.teid_of(addr, access);
             return Err(self.access_trap(program::PROTECTION));
@@ -242,13 +244,12 @@ impl Cpu {
         if filled.code {
             flags |= Slot::CODE;
         }
-        let slot = Slot {
-            read: tag,
-            write: if flags == Slot::WRITABLE { tag } else { 0 },
-            addend: (filled.offset as u64).wrapping_sub(addr & !0xfff),
-            page: page as u32,
-            flags,
-        };
+        if translated.no_execute {
+            flags |= Slot::NO_EXECUTE;
+        }
+        let addend = (filled.offset as u64).wrapping_sub(addr & !0xfff);
+        let mut slot = Slot { read: tag, write: 0, addend, page: page as u32, flags };
+        slot.set_write_tag();
         self.tlb[(addr >> 12) as usize % TLB_SLOTS] = slot;
         Ok(slot)
     }
@@ -307,7 +308,7 @@ impl Cpu {
     pub(crate) fn translate(&mut self, addr: u64) -> Result<Translated, Fault> {
         let view = self.view;
         if !view.dat || view.asce & ASCE_REAL != 0 {
-            return Ok(Translated { real: addr, protected: false, no_execute: false });
+            return Ok(Translated { real: addr, protected: false, no_execute: false, key: None });
         }
         self.walk(view.asce, addr)
     }
@@ -349,7 +350,7 @@ impl Cpu {
             if level == 1 && edat2 && entry & FORMAT != 0 {
                 let no_execute = iep && entry & NO_EXECUTE != 0;
                 let real = entry & !0x7fff_ffff | addr & 0x7fff_ffff;
-                return Ok(Translated { real, protected, no_execute });
+                return Ok(Translated { real, protected, no_execute, key: frame_key(entry) });
             }
             if level > 0 {
                 (origin, first, last) = (entry & !0xfff, entry >> 6 & 3, entry & 3);
@@ -361,20 +362,23 @@ impl Cpu {
             }
             if edat && entry & FORMAT != 0 {
                 let no_execute = iep && entry & NO_EXECUTE != 0;
-                return Ok(Translated { real: entry & !0xf_ffff | addr & 0xf_ffff, protected, no_execute });
+                let real = entry & !0xf_ffff | addr & 0xf_ffff;
+                return Ok(Translated { real, protected, no_execute, key: frame_key(entry) });
             }
             self.walk_entry = (entry & !0x7ff).wrapping_add((addr >> 12 & 0xff) * 8);
             let page = self.table_entry(self.walk_entry)?;
             if page & PAGE_INVALID != 0 {
                 return Err(Fault(program::PAGE_TRANSLATION));
             }
-            if page & 0x800 != 0 || (page & NO_EXECUTE != 0 && !self.env.has_facility(130)) {
+            // With EDAT-1 bit 55 is a hint that changes need not be recorded, or forbids execution.
+            if page & 0x800 != 0 || (page & NO_EXECUTE != 0 && !edat) {
                 return Err(Fault(program::TRANSLATION_SPECIFICATION));
             }
             return Ok(Translated {
                 real: page & !0xfff | addr & 0xfff,
                 protected: protected || page & PROTECTED != 0,
                 no_execute: iep && page & NO_EXECUTE != 0,
+                key: None,
             });
         }
     }
@@ -436,6 +440,11 @@ impl Cpu {
         };
         addr & !0xfff | kind | u64::from(self.view.space)
     }
+}
+
+/// Access-control and fetch-protection bits of a large frame's entry, if it says that they are valid (bit 47).
+fn frame_key(entry: u64) -> Option<u8> {
+    (entry & 0x1_0000 != 0).then_some((entry >> 8) as u8 & 0xf8)
 }
 
 /// Key-controlled protection (SA22-7832, chapter 3).

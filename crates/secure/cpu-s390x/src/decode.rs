@@ -29,7 +29,17 @@ pub(crate) fn find(bytes: [u8; 6]) -> Option<u16> {
     }
 }
 
-/// All rows, for coverage reports and consistency tests.
+/// Decodes any bytes as the core would, for fuzzing: the mnemonic, if there is such an instruction, and the length.
+#[doc(hidden)]
+pub fn decode_any(bytes: [u8; 6]) -> (Option<&'static str>, usize) {
+    let len = length(bytes[0]);
+    let Some(index) = find(bytes) else { return (None, len) };
+    let op = operands(bytes, index, 0);
+    (Some(entry(op.entry).mnemonic), usize::from(op.len))
+}
+
+/// All rows, for consistency tests.
+#[cfg(test)]
 pub(crate) fn rows() -> &'static [Entry] {
     &TABLES.rows
 }
@@ -225,9 +235,23 @@ mod tests {
             let first = (row.code >> 8) as u8;
             let expected = match row.format {
                 Format::E | Format::I | Format::RR => 2,
-                Format::RRD | Format::RRE | Format::RRFa | Format::RRFb | Format::RRFc | Format::RRFe
-                | Format::RX | Format::RXb | Format::RSa | Format::RSb | Format::RSI | Format::RIa
-                | Format::RIb | Format::RIc | Format::SI | Format::S | Format::IE => 4,
+                Format::RRD
+                | Format::RRE
+                | Format::RRFa
+                | Format::RRFb
+                | Format::RRFc
+                | Format::RRFe
+                | Format::RX
+                | Format::RXb
+                | Format::RSa
+                | Format::RSb
+                | Format::RSI
+                | Format::RIa
+                | Format::RIb
+                | Format::RIc
+                | Format::SI
+                | Format::S
+                | Format::IE => 4,
                 _ => 6,
             };
             assert_eq!(length(first), expected, "{}", row.mnemonic);

@@ -50,6 +50,15 @@ impl Cpu {
         psw.mask & PSW_UNASSIGNED == 0 && !extended_alone && psw.addr & !self.addr_mask == 0
     }
 
+    /// What the hypervisor may see of a PSW that stops the CPU: of a protected guest that it waits, and neither
+    /// where nor with which modes. Outside protection all of it, because the address is the guest's reason.
+    pub(crate) fn visible_psw(&self, psw: Psw) -> Psw {
+        match self.env.protected() {
+            Some(_) => Psw { mask: psw.mask & Psw::WAIT, addr: 0 },
+            None => psw,
+        }
+    }
+
     /// After loading an invalid PSW: the early specification exception, with ILC 0 and the new PSW as old.
     pub(crate) fn early_specification(&mut self) -> Result<(), CoreExit> {
         self.trap = program::SPECIFICATION;
@@ -108,9 +117,12 @@ impl Cpu {
         let code = self.trap;
         self.program_streak += 1;
         if self.program_streak > LOOP_LIMIT {
+            let place = match self.env.protected() {
+                Some(_) => String::new(),
+                None => format!(" at {:#x}", self.psw.addr),
+            };
             let reason = format!(
-                "program interruption {code:#x} again and again at {:#x}, without an instruction in between",
-                self.psw.addr
+                "program interruption {code:#x} again and again{place}, without an instruction in between"
             );
             return Err(stuck(reason));
         }

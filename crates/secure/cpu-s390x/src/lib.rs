@@ -10,6 +10,7 @@ mod control;
 mod cpu;
 mod dat;
 mod decode;
+mod facility;
 mod insn;
 mod interrupt;
 mod lowcore;
@@ -20,4 +21,6 @@ mod state;
 mod system;
 mod time;
 
+pub use decode::decode_any;
+pub use facility::{ABSENT, FACILITIES};
 pub use system::{CoreExit, Error, PageView, RunLimit, SecureGuest, System, UvcAnswer};

@@ -145,6 +145,9 @@ impl Vcpu {
         if cpu.psw.mask & Psw::WAIT != 0 {
             return self.wait(limit);
         }
+        if std::mem::take(&mut cpu.gives_way) && !limit.block {
+            return Err(CoreExit::Guest(Exit::Budget));
+        }
         local.running.store(true, Ordering::Relaxed);
         cpu.retire();
         let poll = match cpu.timer_deadline() {
@@ -160,7 +163,7 @@ impl Vcpu {
         let psw = cpu.full_psw();
         cpu.env.locals[usize::from(cpu.address)].running.store(false, Ordering::Relaxed);
         if psw.is_disabled_wait() {
-            return Err(CoreExit::Guest(Exit::DisabledWait(psw)));
+            return Err(CoreExit::Guest(Exit::DisabledWait(cpu.visible_psw(psw))));
         }
         let wake_after_ns =
             cpu.timer_deadline().map(|tod| ns_from_tod(tod).saturating_sub(cpu.env.clock.now()));
@@ -423,7 +426,7 @@ impl Cpu {
     /// TLB entry for fetching the instruction at `addr`.
     fn code_slot(&mut self, addr: u64) -> Result<Slot, Trap> {
         let slot = self.tlb[(addr >> 12) as usize % TLB_SLOTS];
-        if slot.read == (addr & !0xfff | self.code_context) && !self.env.has_facility(130) {
+        if slot.read == (addr & !0xfff | self.code_context) && slot.flags & Slot::NO_EXECUTE == 0 {
             return Ok(slot);
         }
         let (view, space) = (self.view, self.instruction_space());
@@ -477,9 +480,7 @@ impl Cpu {
             // Stores are fast again until the next decoding, which flushes this entry.
             for slot in self.tlb.iter_mut().filter(|slot| slot.page == page) {
                 slot.flags &= !Slot::CODE;
-                if slot.flags == Slot::WRITABLE {
-                    slot.write = slot.read;
-                }
+                slot.set_write_tag();
             }
         }
     }
@@ -503,10 +504,11 @@ impl Cpu {
             return Err(self.program(program::SPECIFICATION));
         }
         let mut bytes = fetch(self, target)?;
-        if matches!(bytes[0], 0x44) || (bytes[0] == 0xc6 && bytes[1] & 15 == 0) {
+        bytes[1] |= modifier;
+        // The target is what the OR has made of it.
+        if bytes[0] == 0x44 || (bytes[0] == 0xc6 && bytes[1] & 15 == 0) {
             return Err(self.program(program::EXECUTE));
         }
-        bytes[1] |= modifier;
         let mut inner = decode_one(self, bytes, op.offset);
         if inner.entry != NO_ENTRY && is_relative(decode::entry(inner.entry).format) {
             // Relative operands count from the target.

@@ -53,14 +53,14 @@ impl Cpu {
         if order == 0x15 {
             let running = address == self.address || target.running.load(Ordering::Relaxed);
             if !running {
-                std::thread::yield_now();
+                self.give_way();
                 return Answer::Status(STATUS_NOT_RUNNING);
             }
             return Answer::Accepted;
         }
         let state = target.state.load(Ordering::SeqCst);
         if target.with_queue(|queue| !queue.orders.is_empty()) {
-            std::thread::yield_now();
+            self.give_way();
             return Answer::Busy;
         }
         let stopped = state == Local::STOPPED;
@@ -90,6 +90,10 @@ impl Cpu {
                 };
                 if target.with_queue(|queue| queue.external_call.is_some()) {
                     status |= STATUS_CALL_PENDING;
+                }
+                if !own && status & STATUS_STOPPED == 0 {
+                    // Asked again and again until the other has stopped or taken the call.
+                    self.give_way();
                 }
                 if status == 0 { Answer::Accepted } else { Answer::Status(status) }
             }

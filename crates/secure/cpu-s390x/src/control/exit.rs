@@ -1,5 +1,12 @@
 //! Instructions that leave the core for the hypervisor or the Ultravisor, with their operand blocks, and the few
 //! of them that the core answers itself (SIGP, TPI, DIAGNOSE 44 and 9C).
+//!
+//! A protected guest's exits show what the hardware shows: copies of operand blocks, and the registers that are
+//! operands of the instruction, normalised so that their numbers say nothing. SIE's notifications of executed
+//! instructions (SPX, SIGP, DIAGNOSE 44, 9C) and of enabled masks are not needed: they exist to
+//! let the host kernel deliver what the core's own queues, prefix and timers deliver here. The one that the host
+//! must act upon, UVC unsharing a pinned page, is [`CoreExit::Notify`]; DIAGNOSE 308 leaves as an instruction,
+//! because it has to be completed.
 
 use super::{sup, sup_last};
 use crate::cpu::Cpu;
@@ -160,7 +167,7 @@ fn servc(c: &mut Cpu, op: &Op) -> Step {
 fn diagnose(c: &mut Cpu, op: &Op) -> Step {
     let code = c.ea(op) as u16;
     if matches!(code, 0x44 | 0x9c) {
-        std::thread::yield_now();
+        c.give_way();
         return Ok(Flow::End);
     }
     let next = (op.r1 + 1) & 15;

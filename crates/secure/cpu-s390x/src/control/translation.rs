@@ -109,7 +109,7 @@ fn ipte(c: &mut Cpu, op: &Op) -> Step {
     for index in first..=first + more {
         invalidate(c, origin + index * 8, 0x400)?;
     }
-    c.flush_everywhere();
+    flush_for(c, op);
     Ok(Flow::End)
 }
 
@@ -127,8 +127,17 @@ fn idte(c: &mut Cpu, op: &Op) -> Step {
             invalidate(c, (table & !0xfff) + index * 8, 0x20)?;
         }
     }
-    c.flush_everywhere();
+    flush_for(c, op);
     Ok(Flow::End)
+}
+
+/// IPTE and IDTE flush all CPUs, unless M4 bit 3 says that only this one can hold the translations.
+fn flush_for(c: &mut Cpu, op: &Op) {
+    if op.aux & 1 != 0 && c.env.has_facility(51) {
+        c.flush_translations();
+    } else {
+        c.flush_everywhere();
+    }
 }
 
 fn csp(c: &mut Cpu, op: &Op) -> Step {

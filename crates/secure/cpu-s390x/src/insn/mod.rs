@@ -48,6 +48,7 @@ pub(crate) mod fac {
     pub(crate) const LONG_DISPLACEMENT: u16 = 18;
     pub(crate) const EXTENDED_IMMEDIATE: u16 = 21;
     pub(crate) const EXTENDED_TRANSLATION_3: u16 = 22;
+    pub(crate) const PARSING_ENHANCEMENT: u16 = 26;
     pub(crate) const GENERAL_EXTENSION: u16 = 34;
     pub(crate) const FP_EXTENSION: u16 = 37;
     pub(crate) const FP_SUPPORT: u16 = 41;

@@ -5,7 +5,7 @@
 
 use super::arith::even;
 use super::compare::order;
-use super::fac::{GENERAL_EXTENSION, MISC_3, Z};
+use super::fac::{MISC_3, PARSING_ENHANCEMENT, Z};
 use super::row;
 use crate::cpu::Cpu;
 use crate::op::{Entry, Flow, Format::*, Op, Step, Trap};
@@ -25,10 +25,13 @@ pub(crate) const TABLE: &[Entry] = &[
     row(0xe500 | 0x0a, "mvcrl", SSE, MISC_3, |c, op| {
         let (dst, src, _) = operands(c, op);
         let len = (c.w(0) & 0xff) as usize + 1;
-        // Right to left: a plain buffer gives the same result, since nothing is read after it was stored.
-        let mut bytes = [0; 256];
-        c.read_bytes(src, &mut bytes[..len])?;
-        c.write_bytes(dst, &bytes[..len])?;
+        c.probe_read(src, len as u64)?;
+        c.probe_write(dst, len as u64)?;
+        // As if byte by byte from the right: what is stored may be read again further left.
+        for i in (0..len).rev() {
+            let byte = c.read_u8(c.wrap(src, i))?;
+            c.write_u8(c.wrap(dst, i), byte)?;
+        }
         Ok(c.stored())
     }),
     row(0xe800, "mvcin", SSa, Z, |c, op| {
@@ -98,8 +101,8 @@ pub(crate) const TABLE: &[Entry] = &[
     row(0xb992, "trot", RRFc, Z, |c, op| translate(c, op, 1, 2)),
     row(0xb991, "trto", RRFc, Z, |c, op| translate(c, op, 2, 1)),
     row(0xb990, "trtt", RRFc, Z, |c, op| translate(c, op, 2, 2)),
-    row(0xb9bf, "trte", RRFc, GENERAL_EXTENSION, |c, op| trte(c, op, false)),
-    row(0xb9bd, "trtre", RRFc, GENERAL_EXTENSION, |c, op| trte(c, op, true)),
+    row(0xb9bf, "trte", RRFc, PARSING_ENHANCEMENT, |c, op| trte(c, op, false)),
+    row(0xb9bd, "trtre", RRFc, PARSING_ENHANCEMENT, |c, op| trte(c, op, true)),
 ];
 
 /// First and second operand address and the length of an SS-a instruction.
