@@ -1,5 +1,6 @@
 //! How fast images are made, against the limit of the digest and the cipher alone on the same bytes in
-//! the same run. SPECIFICATION.md promises 70 % of that limit on one thread.
+//! the same run. SPECIFICATION.md promises 70 % of that limit on one thread. Processor time stands beside the
+//! elapsed time: on a machine with other work it tells more, and it shows how many cores were at work.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -7,32 +8,36 @@ use std::time::{Duration, Instant};
 use cloister_crypto::{Aes256Xts, Secret, SeededEntropy, Sha512};
 use cloister_owner::image::{BootStages, CreateOptions, Settings, Verification, create};
 use criterion::{Criterion, Throughput};
+use rustix::time::{ClockId, clock_gettime};
 
 const SIZE: usize = 128 << 20;
 const PAGE: usize = 4096;
+const RUNS: usize = 7;
 
 fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let options = prepare(folder.path());
     let mut payload = vec![0x5au8; SIZE];
 
-    // The ratio first: one line that a person and a script can read.
+    // The ratio first: lines that a person and a script can read.
     let cipher_time = best(|| cipher(&mut payload));
     let hash_time = best(|| hash(&payload));
-    let limit = cipher_time + hash_time;
+    let limit = Times { wall: cipher_time.wall + hash_time.wall, cpu: cipher_time.cpu + hash_time.cpu };
     let speed = |time: Duration| SIZE as f64 / time.as_secs_f64() / 1e6;
     println!(
         "limit of SHA-512 ({:.0} MB/s) then AES-256-XTS ({:.0} MB/s): {:.0} MB/s",
-        speed(hash_time),
-        speed(cipher_time),
-        speed(limit)
+        speed(hash_time.wall),
+        speed(cipher_time.wall),
+        speed(limit.wall)
     );
     for threads in [1, 2] {
         let time = best(|| run(&options, threads));
         println!(
-            "image of 128 MiB on {threads} thread(s): {:.0} MB/s, {:.0} % of the limit",
-            speed(time),
-            100.0 * limit.as_secs_f64() / time.as_secs_f64()
+            "image of 128 MiB on {threads} thread(s): {:.0} MB/s, {:.0} % of the limit; by processor time {:.0} %, {:.2} cores at work",
+            speed(time.wall),
+            100.0 * limit.wall.as_secs_f64() / time.wall.as_secs_f64(),
+            100.0 * limit.cpu.as_secs_f64() / time.cpu.as_secs_f64(),
+            time.cpu.as_secs_f64() / time.wall.as_secs_f64(),
         );
     }
 
@@ -93,12 +98,23 @@ fn cipher(payload: &mut [u8]) {
     black_box(&payload);
 }
 
+struct Times {
+    wall: Duration,
+    /// Of all threads, the kernel's work for them included.
+    cpu: Duration,
+}
+
 /// The best of a few runs: the noise of a shared machine only ever adds time.
-fn best(mut work: impl FnMut()) -> Duration {
-    let once = |work: &mut dyn FnMut()| {
-        let start = Instant::now();
+fn best(mut work: impl FnMut()) -> Times {
+    let mut once = || {
+        let (start, cpu) = (Instant::now(), processor_time());
         work();
-        start.elapsed()
+        Times { wall: start.elapsed(), cpu: processor_time().saturating_sub(cpu) }
     };
-    (0..5).map(|_| once(&mut work)).min().unwrap_or_default()
+    (0..RUNS).map(|_| once()).min_by_key(|times| times.wall).expect("there are runs")
+}
+
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
