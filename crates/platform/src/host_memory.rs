@@ -8,7 +8,7 @@
 use crate::{Door, MemoryMap, Request, Response, access};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU8, Ordering};
 use vm_memory::bitmap::{Bitmap, BitmapSlice, WithBitmapSlice};
 use vm_memory::guest_memory::{Error as MemoryError, GuestMemoryBackend, GuestMemorySliceIterator};
@@ -34,7 +34,11 @@ struct Watch {
     door: Arc<dyn Door>,
     map: MmapRegion,
     size: u64,
+    observer: OnceLock<WriteObserver>,
 }
+
+/// Is told the guest address and the length of every host write, when it is done. Audits use it.
+pub type WriteObserver = Box<dyn Fn(u64, usize) + Send + Sync>;
 
 impl Watch {
     fn bits(&self, page: u64) -> u8 {
@@ -63,6 +67,9 @@ impl Watch {
     }
 
     fn wrote(&self, address: u64, len: usize) {
+        if let Some(observer) = self.observer.get() {
+            observer(address, len);
+        }
         for page in self.pages(address, len) {
             if self.bits(page) & access::CODE != 0 {
                 let start = address.max(page * PAGE);
@@ -77,7 +84,8 @@ impl HostMemory {
     pub(crate) fn map(map: MemoryMap, door: Arc<dyn Door>) -> io::Result<Self> {
         let size = usize::try_from(map.size).map_err(io::Error::other)?;
         let pages = size / PAGE as usize;
-        let watch = Arc::new(Watch { door, map: region(map.access_fd, pages, (), false)?, size: map.size });
+        let access = region(map.access_fd, pages, (), false)?;
+        let watch = Arc::new(Watch { door, map: access, size: map.size, observer: OnceLock::new() });
         let bitmap = HostBitmap { watch: Some(Arc::clone(&watch)) };
         let memory = region(map.memory_fd, size, bitmap, true)?;
         let region = GuestRegionMmap::new(memory, GuestAddress(0))
@@ -94,6 +102,11 @@ impl HostMemory {
     /// Whether the host may touch the page without asking.
     pub fn is_accessible(&self, page: u64) -> bool {
         page < self.watch.size / PAGE && self.watch.bits(page) & access::ASK == 0
+    }
+
+    /// Installs the observer of host writes; false if there is one already.
+    pub fn observe_writes(&self, observer: WriteObserver) -> bool {
+        self.watch.observer.set(observer).is_ok()
     }
 
     /// The bytes of the host's mapping as they stand, asking nobody: what a curious host would find.

@@ -13,7 +13,7 @@ mod loopback;
 mod vm;
 
 pub use cloister_arch as arch;
-pub use host_memory::{HostBitmap, HostBitmapSlice, HostMemory, HostRegion};
+pub use host_memory::{HostBitmap, HostBitmapSlice, HostMemory, HostRegion, WriteObserver};
 pub use loopback::{Loopback, Statistics};
 pub use vm::{Vm, VmError};
 

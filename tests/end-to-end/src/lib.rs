@@ -1,1 +1,3 @@
 //! Whole runs of the binary.
+
+pub mod inprocess;

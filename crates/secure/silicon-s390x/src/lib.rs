@@ -8,20 +8,17 @@
 mod protection;
 
 use cloister_arch::s390x::{CpuRequest, CpuResponse, LocalInterrupt, RunState, VmConfig, facility};
-use cloister_cpu_s390x::{CoreExit, RunLimit, System};
+use cloister_cpu_s390x::{CoreExit, FACILITIES, RunLimit, System};
 use cloister_crypto::SystemEntropy;
 use cloister_firmware_api::{Door, Guest, Left, Machine, Request, Response};
 use cloister_memory::{ConversionObserver, Storage};
 use cloister_platform_store::Platform;
+pub use cloister_uv_s390x::PageKind;
 use cloister_uv_s390x::{Identity, Ultravisor, UvConfig};
 use protection::Protection;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, OnceLock};
 
-/// Facilities that the core implements; the Ultravisor's two are added where there is one.
-const FACILITIES: &[u16] = &[
-    0, 1, 2, 3, 4, 7, 9, 16, 18, 19, 21, 22, 24, 25, 27, 30, 31, 32, 33, 34, 35, 41, 45, 49, 52, 53, 58, 138,
-];
 /// Most CPUs of a guest.
 const MAX_CPUS: u16 = 248;
 /// Host absolute address of the guest's storage: above what the host kernel donates.
@@ -79,6 +76,11 @@ impl Silicon {
     /// The guest's storage, for tests that look at it from inside the secure world.
     pub fn storage(&self) -> Option<Arc<Storage>> {
         self.guest.get().map(|guest| Arc::clone(&guest.storage))
+    }
+
+    /// What the Ultravisor's table says of a guest page, for audits in tests; `None` outside a configuration.
+    pub fn page_kind(&self, page: u64) -> Option<PageKind> {
+        self.guest.get()?.protection.as_ref()?.page_kind(page)
     }
 
     fn create(&self, config: VmConfig) -> Result<Response, String> {

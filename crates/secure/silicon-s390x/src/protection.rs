@@ -6,7 +6,7 @@ use cloister_arch::s390x::{CpuState, Psw, ResetKind, RunState};
 use cloister_cpu_s390x::{PageView, SecureGuest, System, UvcAnswer};
 use cloister_memory::{Shootdown, Storage};
 use cloister_uv_s390x::{
-    Cc, CpuResetKind, CpuRunState, Effect, GuestEffect, GuestPages, Resolved, SecureStorage, StorageAccess,
+    Cc, CpuResetKind, CpuRunState, Effect, GuestEffect, GuestPages, PageKind, Resolved, SecureStorage, StorageAccess,
     StorageResolver, Ultravisor,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +57,11 @@ impl Protection {
 
     pub(crate) fn is_active(&self) -> bool {
         self.active.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn page_kind(&self, page: u64) -> Option<PageKind> {
+        let configuration = self.configuration.read().unwrap_or_else(PoisonError::into_inner);
+        configuration.as_ref()?.pages.kind(page)
     }
 
     pub(crate) fn storage<'a>(&self, storage: &'a Storage, shootdown: &'a dyn Shootdown) -> OneStorage<'a> {
