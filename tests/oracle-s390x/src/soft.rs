@@ -9,17 +9,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use cloister_arch::s390x::{Exit, Psw, RunState, TimeMode, VmConfig, facility};
-use cloister_cpu_s390x::{CoreExit, RunLimit, System};
+use cloister_cpu_s390x::{CoreExit, FACILITIES, RunLimit, System};
 use cloister_memory::Storage;
 
 use crate::generate::Case;
 use crate::harness::{DONE, ORDER, ORDER_NEXT, Outcome, START, START_MASK, STORAGE, image, outcomes, ranges};
-
-/// Facilities that the generated instructions need: z10 and the general-purpose additions up to z14.
-const FACILITIES: &[u16] = &[
-    0, 1, 2, 3, 4, 7, 8, 9, 16, 17, 18, 19, 21, 22, 24, 25, 27, 30, 31, 32, 33, 34, 35, 37, 41, 45, 49, 52,
-    53, 58, 138,
-];
 
 /// More than any batch needs; a batch that uses it up loops.
 const BUDGET_PER_CASE: u64 = 4_000;

@@ -49,7 +49,7 @@ pub(crate) fn operands(bytes: [u8; 6], index: u16, offset: u16) -> Op {
     use Format as F;
     let row = entry(index);
     let [_, b1, b2, b3, b4, b5] = bytes;
-    let (hi, lo) = |b: u8| -> (u8, u8) { (b >> 4, b & 15) }(b1);
+    let (hi, lo) = (b1 >> 4, b1 & 15);
     let mut op = blank(row.exec, index, length(bytes[0]) as u8, offset);
     let d1 = i64::from(u16::from_be_bytes([b2, b3]) & 0xfff);
     let base1 = b2 >> 4;

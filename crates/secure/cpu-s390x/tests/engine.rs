@@ -1,4 +1,5 @@
 //! Small programs on the bare core: interruptions, translation, timers, SIGP, EXECUTE, decoded code.
+#![expect(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
 
 use cloister_arch::s390x::{
     Completion, CpuState, Exit, FloatingInterrupt, Instruction, IoInterrupt, LocalInterrupt, Psw, RunState,
@@ -391,6 +392,36 @@ fn the_same_program_on_one_thread_counts_the_same_each_time() {
         panic!("did not end");
     };
     assert_eq!(count(), count());
+}
+
+#[test]
+fn a_spinning_cpu_gives_way_on_a_shared_thread() {
+    let limit = RunLimit { instructions: Some(100_000), block: false };
+    // DIAGNOSE 44 and 9C, sense and sense running of a CPU that has not stopped.
+    for (spin, first) in [
+        ("diag %r0,%r0,0x44", 1),
+        ("diag %r1,%r0,0x9c", 1),
+        ("lghi %r3,1; sigp %r4,%r3,0x15", 2),
+        ("lghi %r3,1; sigp %r4,%r3,1", 2),
+    ] {
+        let system = system(&format!("0: {spin}; j 0b"), 2, VIRTUAL);
+        system.set_run_state(1, RunState::Operating).unwrap();
+        assert_eq!(system.run(0, limit, None).unwrap(), CoreExit::Guest(Exit::Budget));
+        assert_eq!(system.state(0).unwrap().instructions, first, "{spin}");
+    }
+}
+
+#[test]
+fn sa22_7832_7_execute_looks_at_its_target_after_the_or() {
+    // EXRL in storage, which R1 makes a COMPARE LOGICAL RELATIVE LONG.
+    let program = format!(
+        "lghi %r5,0xd; lghi %r6,7; exrl %r5,0f; ipm %r7; {DONE} .balign 8; 0: .byte 0xc6,0x60,0,0,0,4"
+    );
+    let system = system(&program, 1, VIRTUAL);
+    assert_eq!(parked(&system).0, 0);
+    let exception = self::system("lghi %r5,0; exrl %r5,0f; 0: .byte 0xc6,0x60,0,0,0,4", 1, VIRTUAL);
+    assert_eq!(parked(&exception).0, 0x1d0);
+    assert_eq!(u32_at(&exception, 0x8c), 0x0006_0003);
 }
 
 #[test]

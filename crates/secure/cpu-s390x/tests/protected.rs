@@ -1,4 +1,5 @@
 //! The core under a protecting mechanism: views, imports, calls, filters. The mechanism here is a stub.
+#![expect(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
 
 use cloister_arch::s390x::{Exit, Instruction, Psw, RunState, TimeMode, VmConfig, facility};
 use cloister_cpu_s390x::{CoreExit, PageView, RunLimit, SecureGuest, System, UvcAnswer};
@@ -122,4 +123,27 @@ fn an_instruction_exit_of_a_protected_guest_is_marked_and_normalised() {
     let CoreExit::Guest(Exit::Instruction(exit)) = run(&system) else { panic!() };
     assert!(exit.protected);
     assert!(matches!(exit.instruction, Instruction::Diag { r1: 0, code: 0x258, .. }));
+}
+
+#[test]
+fn a_disabled_wait_of_a_protected_guest_shows_neither_place_nor_mode() {
+    let program = "larl %r15,1f; lpswe 0(%r15); .balign 8; 1: .quad 0x0002300180000000, 0x1234";
+    let system = system(program, &[0, 1, 2]);
+    let CoreExit::Guest(Exit::DisabledWait(psw)) = run(&system) else { panic!() };
+    assert_eq!(psw, Psw { mask: Psw::WAIT, addr: 0 });
+}
+
+#[test]
+fn a_protected_guest_that_loops_in_exceptions_does_not_show_where() {
+    // The program new PSW has an odd address.
+    let system = system(".byte 0,0", &[0, 1, 2]);
+    let new = system.storage().ram();
+    let offset = match system.storage().lookup_for_fill(0, 0, cloister_memory::View::Plain) {
+        cloister_memory::Fill::Page(page) => page.offset,
+        other => panic!("{other:?}"),
+    };
+    new.write_u64_be(offset + 0x1d0, 0x0000_0001_8000_0000);
+    new.write_u64_be(offset + 0x1d8, 0xabcd1);
+    let CoreExit::Guest(Exit::Stuck { reason }) = run(&system) else { panic!() };
+    assert!(reason.contains("again and again") && !reason.contains("abcd1"), "{reason}");
 }

@@ -1,11 +1,10 @@
-//! Times of what happens most: an access through the translation buffer, a check, a block found, a
-//! conversion. Prints nanoseconds; `cargo bench -p cloister-cpu`.
+//! Times of what happens most: an access, a check, a block found, a conversion. Prints nanoseconds; `cargo bench -p cloister-cpu`.
 
 use std::hint::black_box;
 use std::time::Instant;
 
-use cloister_cpu::{CodeCache, CodeKey, Flush, Rendezvous, Tlb, TlbFill, request};
-use cloister_memory::{Fill, NoShootdown, PAGE_SIZE, Storage, View};
+use cloister_cpu::{CodeCache, CodeKey, Rendezvous, request};
+use cloister_memory::{Fill, NoShootdown, Storage, View};
 
 fn time(what: &str, times: u64, mut work: impl FnMut(u64)) {
     (0..times / 10).for_each(&mut work);
@@ -23,43 +22,24 @@ fn time(what: &str, times: u64, mut work: impl FnMut(u64)) {
 fn main() {
     let storage = Storage::new(512 << 20).expect("storage");
     let ram = storage.ram();
-    let mut tlb = Tlb::<256, 8>::new();
-    let fill = |page: u64| TlbFill {
-        offset: page as usize * PAGE_SIZE,
-        page,
-        read: true,
-        write: true,
-        exec: true,
-        write_slow: true,
-        flags: 0,
-    };
-    (0..256).for_each(|page| tlb.fill(2, page << 12, fill(page)));
     let (million, mask) = (10_000_000, 0xf_fff8);
     let mut sum = 0u64;
     time("read 8 bytes, aligned", million, |n| {
-        if let Some(at) = tlb.read(2, (n * 8) & mask, 8) {
-            sum = sum.wrapping_add(ram.read_u64_be(at));
-        }
+        sum = sum.wrapping_add(ram.read_u64_be((n as usize * 8) & mask));
     });
     time("read 8 bytes, any alignment", million, |n| {
-        if let Some(at) = tlb.read(2, ((n * 9) & mask) + (n & 7), 8) {
-            sum = sum.wrapping_add(ram.read_u64_be(at));
-        }
+        sum = sum.wrapping_add(ram.read_u64_be(((n as usize * 9) & mask) + (n as usize & 7)));
     });
     time("write 8 bytes, aligned", million, |n| {
-        if let Some(at) = tlb.write(2, (n * 8) & mask, 8) {
-            ram.write_u64_be(at, n);
-        }
+        ram.write_u64_be((n as usize * 8) & mask, n);
     });
     time("copy 64 bytes forward", million, |n| {
-        if let Some(at) = tlb.write(2, (n * 64) & 0xf_ff00, 128) {
-            ram.copy_forward(at, at + 64, 64);
-        }
+        let at = (n as usize * 64) & 0xf_ff00;
+        ram.copy_forward(at, at + 64, 64);
     });
     time("copy 16 bytes forward", million, |n| {
-        if let Some(at) = tlb.write(2, (n * 64) & 0xf_ff00, 128) {
-            ram.copy_forward(at, at + 64, 16);
-        }
+        let at = (n as usize * 64) & 0xf_ff00;
+        ram.copy_forward(at, at + 64, 16);
     });
     black_box(sum);
 
@@ -78,18 +58,10 @@ fn main() {
     time("find a block", million, |n| {
         black_box(cache.get(&storage, keys[n as usize % 4096]).is_some());
     });
-    time("fill the translation buffer", 1_000_000, |n| {
-        let page = n % 1024;
-        if let Fill::Page(filled) = storage.lookup_for_fill(page, 0, View::Authoritative) {
-            tlb.fill(0, page << 12, TlbFill { offset: filled.offset, ..fill(page) });
+    time("find where a page lies", 1_000_000, |n| {
+        if let Fill::Page(filled) = storage.lookup_for_fill(n % 1024, 0, View::Authoritative) {
+            black_box(filled.offset);
         }
-    });
-    time("flush everything", 1_000_000, |_| tlb.flush_all());
-    (0..256).for_each(|page| (0..8).for_each(|context| tlb.fill(context, page << 12, fill(page))));
-    time("flush a page of storage from a full buffer", 1_000_000, |n| {
-        let page = n % 256;
-        tlb.flush_page(page);
-        tlb.fill(2, page << 12, fill(page));
     });
 
     // A guest with bounce buffers shares so many pages while it boots.
@@ -110,9 +82,8 @@ fn main() {
     for page in 0..pages {
         storage.unshare(page, &cpu).expect("raw");
         if cpu.check() & request::FLUSH != 0 {
-            cpu.acknowledge(|flush| match flush {
-                Flush::Page(page) => tlb.flush_page(page),
-                Flush::All => tlb.flush_all(),
+            cpu.acknowledge(|flush| {
+                black_box(flush);
             });
         }
     }

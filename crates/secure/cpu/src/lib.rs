@@ -1,8 +1,11 @@
-//! What all CPU cores share: a software TLB, a cache of decoded code, a clock, and the rendezvous between
-//! CPUs through which flushes are requested and acknowledged.
+//! What all CPU cores share: a cache of decoded code, a clock, and the rendezvous between CPUs through which
+//! flushes are requested and acknowledged.
 //!
 //! It is not a core: it knows no instruction set, no exception and no page-table format. Guest bytes are
-//! reached through [`cloister_memory::Ram`] alone.
+//! reached through [`cloister_memory::Ram`] alone. Nor is a software TLB here: what its tags and slow paths hold
+//! (address spaces and keys on Z, the C-bit on x86, partition and process on POWER) is decided by what each
+//! architecture allows without a second look, so each core has its own next to its translation. A shared one was
+//! tried and fitted none.
 //!
 //! # How the parts go together
 //!
@@ -10,38 +13,35 @@
 //! acknowledges a flush or waits for anything.
 //!
 //! ```
-//! use cloister_cpu::{Flush, Rendezvous, Tlb, TlbFill, request};
+//! use cloister_cpu::{Flush, Rendezvous, request};
 //! use cloister_memory::{Fill, Shootdown, Storage, View};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let storage = Storage::new(1 << 20)?;
 //! let rendezvous = Rendezvous::new(1);
 //! let cpu = rendezvous.cpu(0).ok_or("there is a CPU 0")?;
-//! let (ram, mut tlb) = (storage.ram(), Tlb::<256, 4>::new());
-//! let (context, address) = (0, 0x5008);
+//! let ram = storage.ram();
+//! // A translation buffer of one entry: page and where it lies.
+//! let mut entry: Option<(u64, usize)> = None;
+//! let address = 0x5008_u64;
 //!
 //! cpu.enter();
 //! let value = loop {
 //!     // Once per block of code.
 //!     if cpu.check() & request::FLUSH != 0 {
 //!         cpu.acknowledge(|flush| match flush {
-//!             Flush::Page(page) => tlb.flush_page(page),
-//!             Flush::All => tlb.flush_all(),
+//!             Flush::Page(page) => entry = entry.filter(|(held, _)| *held != page),
+//!             Flush::All => entry = None,
 //!         });
 //!     }
 //!     // Once per access.
-//!     if let Some(offset) = tlb.read(context, address, 8) {
-//!         break ram.read_u64_be(offset);
+//!     let page = address / 4096;
+//!     if let Some((_, offset)) = entry.filter(|(held, _)| *held == page) {
+//!         break ram.read_u64_be(offset + (address % 4096) as usize);
 //!     }
 //!     // Once per page: translate, check the protection, then fill and start again.
-//!     let page = address / 4096;
 //!     match storage.lookup_for_fill(page, cpu.number(), View::Authoritative) {
-//!         Fill::Page(filled) => {
-//!             let offset = filled.offset;
-//!             // The first write sets the change bit; a page with code keeps its writes slow.
-//!             let (write, write_slow) = (false, true);
-//!             tlb.fill(context, address, TlbFill { offset, page, read: true, write, exec: true, write_slow, flags: 0 });
-//!         }
+//!         Fill::Page(filled) => entry = Some((page, filled.offset)),
 //!         Fill::Busy => cpu.pause(),
 //!         other => return Err(format!("an exception of the guest, or a conversion first: {other:?}").into()),
 //!     }
@@ -60,8 +60,6 @@ mod sync;
 mod clock;
 #[cfg(not(loom))]
 mod code;
-#[cfg(not(loom))]
-mod tlb;
 
 pub use rendezvous::{CpuRendezvous, Flush, Rendezvous, request};
 
@@ -69,5 +67,3 @@ pub use rendezvous::{CpuRendezvous, Flush, Rendezvous, request};
 pub use clock::{Clock, ClockMode};
 #[cfg(not(loom))]
 pub use code::{BlockLink, CodeCache, CodeKey, Decode, MODE_BITS};
-#[cfg(not(loom))]
-pub use tlb::{SlowHit, Tlb, TlbFill, flags};

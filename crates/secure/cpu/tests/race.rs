@@ -1,5 +1,5 @@
-//! Threads that act as CPUs compute on pages while others convert them: through the real translation
-//! buffer, rendezvous and storage. No committed write may be lost, and no plaintext may ever be seen in the
+//! Threads that act as CPUs compute on pages while others convert them: through the real
+//! rendezvous and storage. No committed write may be lost, and no plaintext may ever be seen in the
 //! host half.
 
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use cloister_cpu::{Flush, Rendezvous, Tlb, TlbFill, request};
+use cloister_cpu::{Flush, Rendezvous, request};
 use cloister_memory::{
     ConversionObserver, Error, Fill, PAGE_SIZE, PageBytes, Representation, Shootdown, Storage, View,
 };
@@ -74,42 +74,30 @@ fn no_committed_write_is_lost_and_the_host_sees_no_plaintext() {
             let cpu = rendezvous.cpu(number).unwrap();
             let (storage, live) = (&storage, &live);
             scope.spawn(move || {
-                let mut tlb = Tlb::<64, 1>::new();
+                // Where each page lies, as far as known.
+                let mut tlb = [None; PAGES as usize];
                 let ram = storage.ram();
                 cpu.enter();
                 let mut done = 0;
                 while done < rounds {
                     if cpu.check() & request::FLUSH != 0 {
                         cpu.acknowledge(|flush| match flush {
-                            Flush::Page(page) => tlb.flush_page(page),
-                            Flush::All => tlb.flush_all(),
+                            Flush::Page(page) => tlb[page as usize] = None,
+                            Flush::All => tlb = [None; PAGES as usize],
                         });
                     }
                     let page = done % PAGES;
                     // Each CPU counts in a word of its own and all of them in one.
-                    let own = (page << 12) + u64::from(number + 1) * 8;
-                    let (Some(own), Some(shared)) = (tlb.write(0, own, 8), tlb.write(0, page << 12, 8))
-                    else {
+                    let Some(shared) = tlb[page as usize] else {
                         match storage.lookup_for_fill(page, number, View::Plain) {
-                            Fill::Page(filled) => tlb.fill(
-                                0,
-                                page << 12,
-                                TlbFill {
-                                    offset: filled.offset,
-                                    page,
-                                    read: true,
-                                    write: true,
-                                    exec: false,
-                                    write_slow: true,
-                                    flags: 0,
-                                },
-                            ),
+                            Fill::Page(filled) => tlb[page as usize] = Some(filled.offset),
                             Fill::Busy => cpu.pause(),
                             Fill::WrongRepresentation(_) => convert(storage, page, true, &cpu),
                             Fill::OutOfRange => panic!("page {page}"),
                         }
                         continue;
                     };
+                    let own: usize = shared + (number as usize + 1) * 8;
                     // Widens the gap in which a converter that does not wait would strike.
                     if done % 64 == 0 {
                         std::thread::yield_now();
