@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -43,8 +44,8 @@ def check(programs, files):
 
 
 def boot(command, expect, timeout):
-    """One boot: (seconds, output). The bench ends if the boot fails."""
-    started = time.monotonic()
+    """One boot: (seconds, seconds of processor time, output). The bench ends if the boot fails."""
+    started, before = time.monotonic(), processor_time()
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, check=False
@@ -52,12 +53,18 @@ def boot(command, expect, timeout):
     except subprocess.TimeoutExpired as error:
         tail(error.stdout)
         stop(f"{command[0]} did not end within {timeout:.0f} s")
-    seconds = time.monotonic() - started
+    seconds, processor = time.monotonic() - started, processor_time() - before
     text = done.stdout.decode("utf-8", "replace")
     if done.returncode != 0 or expect not in text:
         tail(done.stdout)
         stop(f"{command[0]} ended with status {done.returncode}, {expect!r} {'seen' if expect in text else 'not seen'}")
-    return seconds, text
+    return seconds, processor, text
+
+
+def processor_time():
+    """Of all processes that this one has started and that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def tail(output):
@@ -75,20 +82,27 @@ class Series:
 
     def __init__(self, name, command, expect):
         self.name, self.command, self.expect = name, command, expect
-        self.times, self.counts, self.rates = [], [], []
+        self.times, self.processor, self.counts, self.rates = [], [], [], []
 
     def boot(self, run, timeout, pattern=COUNT_PATTERN):
-        seconds, text = boot(self.command, self.expect, timeout)
+        seconds, processor, text = boot(self.command, self.expect, timeout)
         self.times.append(seconds)
+        self.processor.append(processor)
         count, note = instructions(text, pattern), ""
         if count is not None:
             self.counts.append(count)
             self.rates.append(count / seconds / 1e6)
             note = f"  {count} instructions, {self.rates[-1]:.0f} MIPS"
-        print(f"run {run + 1} {self.name:9} {seconds:8.2f} s{note}", flush=True)
+        print(f"run {run + 1} {self.name:9} {seconds:8.2f} s, processor {processor:6.2f} s{note}", flush=True)
 
     def median(self):
         return statistics.median(self.times)
+
+    def ratio(self, other):
+        """Of the medians; and of the lowest processor times, because other work on the machine only adds."""
+        lowest = min(self.processor) / min(other.processor)
+        print(f"ratio {self.name}/{other.name} {self.median() / other.median():.2f} (by lowest processor time {lowest:.2f})")
+        return self.median() / other.median()
 
     def summary(self):
         values = self.times
