@@ -26,9 +26,9 @@ pub struct Audit {
 #[derive(Default)]
 struct State {
     /// Pages in which a marker came to the host's sight by a conversion, until it is known what they became.
-    undecided: HashMap<u64, &'static str>,
-    /// Pages that were seen with a marker while the guest shared them.
-    shared: HashSet<u64>,
+    undecided: HashMap<u64, (Vec<usize>, &'static str)>,
+    /// Pages that were seen with a marker, and its number, while the guest shared them.
+    shared: HashSet<(u64, usize)>,
     findings: Vec<Finding>,
 }
 
@@ -55,10 +55,10 @@ impl Audit {
         lock(&self.state).findings.clone()
     }
 
-    /// Pages in which a marker was seen while the guest shared them.
-    pub fn seen_in_shared_pages(&self) -> usize {
+    /// Pages in which the marker with this number was seen while the guest shared them.
+    pub fn seen_in_shared_pages(&self, marker: usize) -> usize {
         self.decide_all();
-        lock(&self.state).shared.len()
+        lock(&self.state).shared.iter().filter(|(_, number)| *number == marker).count()
     }
 
     /// Conversions looked at.
@@ -83,9 +83,7 @@ impl Audit {
                 continue;
             }
             for (index, page) in chunk[..len].chunks(4096).enumerate() {
-                if self.has_marker(page) {
-                    self.judge(start / 4096 + index as u64, when);
-                }
+                self.judge(start / 4096 + index as u64, &self.markers_in(page), when);
             }
         }
     }
@@ -109,26 +107,29 @@ impl Audit {
         for page in address / 4096..(address + len as u64).div_ceil(4096).min(storage.pages()) {
             let Some(offset) = storage.host_offset(page) else { continue };
             ram.copy_out(offset, &mut bytes);
-            if self.has_marker(&bytes) {
-                self.judge(page, "a device write");
-            }
+            self.judge(page, &self.markers_in(&bytes), "a device write");
         }
     }
 
-    fn has_marker(&self, bytes: &[u8]) -> bool {
-        self.markers.iter().any(|marker| find(bytes, marker).is_some())
+    fn markers_in(&self, bytes: &[u8]) -> Vec<usize> {
+        let found = |(number, marker): (usize, &Vec<u8>)| find(bytes, marker).map(|_| number);
+        self.markers.iter().enumerate().filter_map(found).collect()
     }
 
     fn silicon(&self) -> Option<Arc<Silicon>> {
         self.silicon.get()?.upgrade()
     }
 
-    fn judge(&self, page: u64, when: &'static str) {
+    /// Markers in the host's copy of a page: what the page is decides.
+    fn judge(&self, page: u64, markers: &[usize], when: &'static str) {
+        if markers.is_empty() {
+            return;
+        }
         let kind = self.silicon().and_then(|silicon| silicon.page_kind(page));
         let mut state = lock(&self.state);
         match kind {
             Some(PageKind::Shared | PageKind::PinnedShared) => {
-                state.shared.insert(page);
+                state.shared.extend(markers.iter().map(|marker| (page, *marker)));
             }
             kind => state.findings.push(Finding { page, kind, when }),
         }
@@ -136,8 +137,8 @@ impl Audit {
 
     fn decide_all(&self) {
         let undecided = std::mem::take(&mut lock(&self.state).undecided);
-        for (page, when) in undecided {
-            self.judge(page, when);
+        for (page, (markers, when)) in undecided {
+            self.judge(page, &markers, when);
         }
     }
 }
@@ -147,8 +148,8 @@ impl ConversionObserver for Audit {
         self.conversions.fetch_add(1, Ordering::Relaxed);
         // The Ultravisor's table still says what the page was.
         let earlier = lock(&self.state).undecided.remove(&page);
-        if let Some(when) = earlier {
-            self.judge(page, when);
+        if let Some((markers, when)) = earlier {
+            self.judge(page, &markers, when);
         }
         match to {
             Representation::Plain | Representation::Absent => {
@@ -163,8 +164,9 @@ impl ConversionObserver for Audit {
             }
             Representation::Raw | Representation::Both => {
                 let when = if from == Representation::Raw { "a conversion in place" } else { "a conversion" };
-                if self.has_marker(host_copy) {
-                    lock(&self.state).undecided.insert(page, when);
+                let markers = self.markers_in(host_copy);
+                if !markers.is_empty() {
+                    lock(&self.state).undecided.insert(page, (markers, when));
                 }
             }
         }

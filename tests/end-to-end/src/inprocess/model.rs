@@ -47,6 +47,15 @@ impl Model {
         Platform::open(copy.path()).expect("the copy is whole")
     }
 
+    /// A copy of the platform's folder, for a test that runs many machines one after the other.
+    pub fn copy(&self) -> TempDir {
+        let copy = tempfile::tempdir_in(self.folder.path()).expect("a temporary folder");
+        for entry in std::fs::read_dir(self.platform_folder()).expect("the folder is there").flatten() {
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("a copy of a file");
+        }
+        copy
+    }
+
     /// The machine with other switches in its `platform.toml`.
     pub fn platform_with(&self, present: bool, prot_virt: bool) -> Platform {
         let copy = self.copy();
@@ -79,14 +88,6 @@ impl Model {
         let kernel = guest_program("witness");
         let image = self.image(&kernel, None, cmdline, &Settings::default());
         self.write(&format!("witness-{cmdline}.img"), &image)
-    }
-
-    fn copy(&self) -> TempDir {
-        let copy = tempfile::tempdir_in(self.folder.path()).expect("a temporary folder");
-        for entry in std::fs::read_dir(self.platform_folder()).expect("the folder is there").flatten() {
-            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("a copy of a file");
-        }
-        copy
     }
 }
 
