@@ -1,6 +1,7 @@
 //! The console of a run and how runs end: a real terminal, signals, closed pipes, files.
 //!
 //! The guests are small programs of ours; what a distribution's kernel does with a console is for `boots`.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::File;
 use std::io::{Read, Write};
