@@ -1,3 +1,4 @@
 //! Whole runs of the binary.
+#![forbid(unsafe_code)]
 
 pub mod inprocess;

@@ -110,21 +110,26 @@ impl Silicon {
         Ok(Response::Guest(guest))
     }
 
-    fn with_guest(&self, work: impl FnOnce(&GuestSide) -> Result<Response, String>) -> Result<Response, String> {
+    fn with_guest(
+        &self,
+        work: impl FnOnce(&GuestSide) -> Result<Response, String>,
+    ) -> Result<Response, String> {
         work(self.guest.get().ok_or("the modelled machine has no guest yet")?)
     }
 
-    fn uvc(&self, mut block: Vec<u8>, mut data: Vec<u8>) -> Result<Response, String> {
+    fn uvc(&self, mut block: Vec<u8>, data: Vec<u8>) -> Result<Response, String> {
         let Some(uv) = &self.ultravisor else {
-            return Err("this platform has no Ultravisor: the UVC instruction is an operation exception".into());
+            return Err(
+                "this platform has no Ultravisor: the UVC instruction is an operation exception".into()
+            );
         };
         self.with_guest(|guest| {
             let Some(protection) = &guest.protection else { return Err("no Ultravisor".into()) };
             let storage = protection.storage(&guest.storage, guest.system.rendezvous().as_ref());
-            let outcome = uv.host_call(&mut block, &mut data, &storage);
+            let outcome = uv.host_call(&mut block, &data, &storage);
             protection.apply(&guest.system, outcome.effect);
             // In place of output data, a refusal says why in words.
-            data = outcome.refusal.map(|refusal| refusal.detail.into_bytes()).unwrap_or_default();
+            let data = outcome.refusal.map(|refusal| refusal.detail.into_bytes()).unwrap_or_default();
             Ok(Response::Uvc { cc: outcome.cc as u8, block, data })
         })
     }
@@ -163,7 +168,9 @@ impl GuestSide {
             _ => false,
         };
         if forbidden && self.is_protected() {
-            return CpuResponse::Refused("the CPU belongs to a protected guest: only the Ultravisor may".into());
+            return CpuResponse::Refused(
+                "the CPU belongs to a protected guest: only the Ultravisor may".into(),
+            );
         }
         self.perform(request).unwrap_or_else(|error| CpuResponse::Refused(error.to_string()))
     }

@@ -215,10 +215,10 @@ impl S390Ccw {
         self.command(PvCommand::Enable, false)?;
         let mut header =
             vec![0; usize::try_from(block.header_size).unwrap_or(usize::MAX).min(2 * PAGE as usize)];
-        self.vm
-            .memory()
-            .read_slice(&mut header, GuestAddress(block.header_addr))
-            .map_err(|source| MachineError::Memory { address: block.header_addr, source })?;
+        // A header beyond memory is the guest's mistake: the Ultravisor refuses zeros in words.
+        if self.vm.memory().read_slice(&mut header, GuestAddress(block.header_addr)).is_err() {
+            header.fill(0);
+        }
         self.command(PvCommand::SetSecParms { header }, true)?;
         for component in &block.components {
             let size = component.size.next_multiple_of(PAGE);
