@@ -2,6 +2,7 @@
 //!
 //! The kernels come from `scripts/fetch-s390x-guests`. Without them these tests print a notice and pass,
 //! unless `CI` is set.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -34,8 +35,18 @@ fn linux_6_1_reaches_user_space_and_powers_off() {
 #[test]
 fn the_same_command_with_virtual_time_gives_the_same_run() {
     let Some(guests) = Guests::find() else { return };
-    let options =
-        ["-smp", "2", "-icount", "shift=1,sleep=off", "-seed", "7", "-device", "virtio-rng-ccw", "-d", "stats"];
+    let options = [
+        "-smp",
+        "2",
+        "-icount",
+        "shift=1,sleep=off",
+        "-seed",
+        "7",
+        "-device",
+        "virtio-rng-ccw",
+        "-d",
+        "stats",
+    ];
     let runs = [(); 2].map(|()| guests.clear("vmlinuz-6.12", "initramfs-basic.gz", "", &options));
     runs.iter().for_each(Run::succeeds);
     assert_eq!(runs[0].console(), runs[1].console(), "two runs printed different consoles");

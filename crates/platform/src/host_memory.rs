@@ -8,8 +8,8 @@
 use crate::{Door, MemoryMap, Request, Response, access};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use vm_memory::bitmap::{Bitmap, BitmapSlice, WithBitmapSlice};
 use vm_memory::guest_memory::{Error as MemoryError, GuestMemoryBackend, GuestMemorySliceIterator};
 use vm_memory::mmap::{MmapRegion, MmapRegionBuilder};
@@ -43,9 +43,7 @@ pub type WriteObserver = Box<dyn Fn(u64, usize) + Send + Sync>;
 impl Watch {
     fn bits(&self, page: u64) -> u8 {
         let Ok(page) = usize::try_from(page) else { return access::ASK };
-        self.map
-            .get_atomic_ref::<AtomicU8>(page)
-            .map_or(access::ASK, |bits| bits.load(Ordering::Acquire))
+        self.map.get_atomic_ref::<AtomicU8>(page).map_or(access::ASK, |bits| bits.load(Ordering::Acquire))
     }
 
     fn pages(&self, address: u64, len: usize) -> std::ops::Range<u64> {
@@ -113,9 +111,7 @@ impl HostMemory {
     pub fn peek(&self, address: u64, to: &mut [u8]) -> io::Result<()> {
         use vm_memory::Bytes;
         let region = self.inner.iter().next().ok_or_else(|| io::Error::other("no memory"))?;
-        region
-            .read_slice(to, vm_memory::MemoryRegionAddress(address))
-            .map_err(io::Error::other)
+        region.read_slice(to, vm_memory::MemoryRegionAddress(address)).map_err(io::Error::other)
     }
 }
 

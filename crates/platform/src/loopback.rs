@@ -31,10 +31,16 @@ impl Loopback {
 
     /// What went through.
     pub fn statistics(&self) -> Statistics {
-        Statistics { messages: self.messages.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+        Statistics {
+            messages: self.messages.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
     }
 
-    fn over_the_wire<T: serde::Serialize + serde::de::DeserializeOwned>(&self, message: &T) -> Result<T, String> {
+    fn over_the_wire<T: serde::Serialize + serde::de::DeserializeOwned>(
+        &self,
+        message: &T,
+    ) -> Result<T, String> {
         let bytes = postcard::to_stdvec(message).map_err(|e| format!("message cannot be written: {e}"))?;
         self.messages.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);

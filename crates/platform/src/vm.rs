@@ -2,8 +2,8 @@
 
 use crate::{Capabilities, Door, HostMemory, PageCounts, PvCommand, PvResult, Request, Response};
 use cloister_arch::s390x::{
-    Completion, CpuRequest, CpuResponse, CpuState, Exit, FloatingInterrupt, LocalInterrupt, ResetKind, RunLimit,
-    RunState, VmConfig,
+    Completion, CpuRequest, CpuResponse, CpuState, Exit, FloatingInterrupt, LocalInterrupt, ResetKind,
+    RunLimit, RunState, VmConfig,
 };
 use std::sync::Arc;
 

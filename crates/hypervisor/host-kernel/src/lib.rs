@@ -190,10 +190,7 @@ impl Door for HostKernel {
             }
             Request::RegisterDoorbell { subsystem_id, queue, fd } => self.register(subsystem_id, queue, fd),
             Request::RemoveDoorbell { subsystem_id, queue } => {
-                self.doorbells
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .remove(&(subsystem_id, queue));
+                self.doorbells.write().unwrap_or_else(PoisonError::into_inner).remove(&(subsystem_id, queue));
                 Response::Done
             }
             Request::Pv(command) => self.pv(command),

@@ -7,7 +7,7 @@ use cloister_firmware_api::{self as lower, Guest};
 use cloister_formats::s390x::uv_rc::{Rc, Rrc, explain};
 use cloister_formats::s390x::uvcb::{
     ConvFromSec, ConvToSec, CpuSetState, CreateSecConf, CreateSecCpu, Handle, Init, PinPageShared, Qui,
-    SetSecConfParams, UnpinPageShared, Unpack, UvCommand, UvHeader,
+    SetSecConfParams, Unpack, UnpinPageShared, UvCommand, UvHeader,
 };
 use cloister_platform::{PvCommand, PvResult};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,9 +87,7 @@ impl Protected {
         };
         match outcome {
             Ok(()) => PvResult { ok: true, rc: Rc::EXECUTED.0, rrc: 0, reason: String::new() },
-            Err(failure) => {
-                PvResult { ok: false, rc: failure.rc, rrc: failure.rrc, reason: failure.words() }
-            }
+            Err(failure) => PvResult { ok: false, rc: failure.rc, rrc: failure.rrc, reason: failure.words() },
         }
     }
 
@@ -126,7 +124,8 @@ impl Protected {
     fn enable(&self, guest: &Guest, max_cpus: u16) -> Result<(), Failure> {
         let mut state = self.lock();
         let mut block = vec![0; Qui::MIN_LEN];
-        UvHeader { len: Qui::MIN_LEN as u16, command: UvCommand::QUI, rc: Rc(0), rrc: Rrc(0) }.store(&mut block);
+        UvHeader { len: Qui::MIN_LEN as u16, command: UvCommand::QUI, rc: Rc(0), rrc: Rrc(0) }
+            .store(&mut block);
         // CC 1 with "more data" is a success of this call.
         let (_, block, _) = self.raw(block, Vec::new())?;
         let length = |at: usize| {
@@ -194,13 +193,20 @@ impl Protected {
         self.with_configuration(|uv, handle| uv.handle(command, handle))
     }
 
-    fn with_configuration<T>(&self, work: impl FnOnce(&Self, u64) -> Result<T, Failure>) -> Result<T, Failure> {
+    fn with_configuration<T>(
+        &self,
+        work: impl FnOnce(&Self, u64) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         // The lock is not held over the call: a page conversion may wait for CPUs that are in a call here.
         let handle = self.lock().configuration;
         work(self, handle.ok_or_else(|| Failure::state(UvCommand::CREATE_SEC_CONF))?)
     }
 
-    fn with_cpu<T>(&self, cpu: u16, work: impl FnOnce(&Self, u64) -> Result<T, Failure>) -> Result<T, Failure> {
+    fn with_cpu<T>(
+        &self,
+        cpu: u16,
+        work: impl FnOnce(&Self, u64) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let handle = self.lock().cpus.get(usize::from(cpu)).copied();
         work(self, handle.ok_or_else(|| Failure::state(UvCommand::CREATE_SEC_CPU))?)
     }
@@ -253,7 +259,8 @@ impl Failure {
 
     fn words(&self) -> String {
         let text = explain(self.command, Rc(self.rc), Rrc(self.rrc)).unwrap_or("no explanation is known");
-        let mut words = format!("{} failed: rc {:x} rrc {:x}: {text}", self.command.name(), self.rc, self.rrc);
+        let mut words =
+            format!("{} failed: rc {:x} rrc {:x}: {text}", self.command.name(), self.rc, self.rrc);
         if !self.detail.is_empty() {
             words.push_str("; ");
             words.push_str(&self.detail);

@@ -6,8 +6,8 @@ use cloister_arch::s390x::{CpuState, Psw, ResetKind, RunState};
 use cloister_cpu_s390x::{PageView, SecureGuest, System, UvcAnswer};
 use cloister_memory::{Shootdown, Storage};
 use cloister_uv_s390x::{
-    Cc, CpuResetKind, CpuRunState, Effect, GuestEffect, GuestPages, PageKind, Resolved, SecureStorage, StorageAccess,
-    StorageResolver, Ultravisor,
+    Cc, CpuResetKind, CpuRunState, Effect, GuestEffect, GuestPages, PageKind, Resolved, SecureStorage,
+    StorageAccess, StorageResolver, Ultravisor,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -116,7 +116,12 @@ impl Protection {
             Effect::CpuState { cpu, state, psw } => {
                 if let Some(number) = self.number(cpu) {
                     self.started.fetch_or(psw.is_some(), Ordering::AcqRel);
-                    Self::set_cpu_state(system, number, state, psw.map(|psw| Psw { mask: psw.mask, addr: psw.addr }));
+                    Self::set_cpu_state(
+                        system,
+                        number,
+                        state,
+                        psw.map(|psw| Psw { mask: psw.mask, addr: psw.addr }),
+                    );
                 }
             }
         }
@@ -183,7 +188,9 @@ impl SecureGuest for Protection {
         }
         let notify = match outcome.effect {
             GuestEffect::Notify(address) => Some(address),
-            GuestEffect::None | GuestEffect::Shared(_) | GuestEffect::Unshared(_) | GuestEffect::Fatal => None,
+            GuestEffect::None | GuestEffect::Shared(_) | GuestEffect::Unshared(_) | GuestEffect::Fatal => {
+                None
+            }
         };
         let cc = match outcome.cc {
             Cc::Done => 0,
