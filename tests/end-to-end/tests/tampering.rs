@@ -113,11 +113,11 @@ fn a_flipped_bit_of_an_image_is_refused_or_changes_nothing_inside() {
         let line: Vec<String> = std::mem::take(&mut words).into_iter().collect();
         writeln!(report, "{}: {}", part.name, line.join(", ")).unwrap();
     }
-    compare(&report, every_byte);
+    compare(&report);
 }
 
-/// What may happen stands in the data file. A run over every byte finds all of it.
-fn compare(report: &str, every_byte: bool) {
+/// What may happen stands in the data file; a wider run may find more, which then belongs there.
+fn compare(report: &str) {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/image-coverage.txt"));
     if std::env::var_os("CLOISTER_TAMPER_WRITE").is_some() {
         std::fs::write(path, format!("{HEAD}{report}")).unwrap();
@@ -130,9 +130,6 @@ fn compare(report: &str, every_byte: bool) {
     for (part, outcomes) in &found {
         let new: Vec<_> = outcomes.difference(&allowed[part]).collect();
         assert!(new.is_empty(), "{part}: {new:?} is not in {}", path.display());
-    }
-    if every_byte {
-        assert_eq!(found, allowed);
     }
 }
 
@@ -254,5 +251,6 @@ const HEAD: &str = "\
 #   refused RC/RRC  the Ultravisor refuses the image, and no CPU starts in protected mode
 #   never inside    the plain loader or the machine gives up, outside protection
 #   as packed       the guest inside is the one that was packed
-# Made by CLOISTER_TAMPER=bytes CLOISTER_TAMPER_WRITE=1 cargo test -p cloister-end-to-end --release --test tampering
+# CLOISTER_TAMPER=bytes CLOISTER_TAMPER_WRITE=1 cargo test -p cloister-end-to-end --release --test tampering
+# writes the lines anew; outcomes that only other bits have are kept by hand.
 ";
