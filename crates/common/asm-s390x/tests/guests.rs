@@ -6,10 +6,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cloister_asm_s390x::stages::{
-    Component, KERNEL_ENTRY, PSW_MASK_64_BIT, STAGE_A_ADDRESS, STAGE_A_ARGUMENTS_SIZE, STAGE_A_ENTRY,
-    STAGE_A_LIMIT, STAGE_B_ARGUMENTS_SIZE, STAGE_B_HOME, STAGE_B_LIMIT, StageAArguments, StageBArguments,
+    KERNEL_ENTRY, PSW_MASK_64_BIT, STAGE_A_ADDRESS, STAGE_A_ARGUMENTS_SIZE, STAGE_A_ENTRY, STAGE_A_LIMIT,
+    STAGE_B_ARGUMENTS_SIZE, STAGE_B_HOME, STAGE_B_LIMIT,
 };
 use cloister_asm_s390x::{Object, assemble_file};
+use cloister_formats::s390x::se_image::{Extent, StageAArgs, StageBArgs};
 
 const MARKER: &[u8] = b"CLOISTER-GUEST-SECRET-s390x-0001";
 
@@ -184,12 +185,12 @@ fn stage_a_completes_the_parameter_block() {
             assemble_file(folder.path().join("stage-a.s")).unwrap_or_else(|error| panic!("{error}"));
         let at = stage.bytes.len() - STAGE_A_ARGUMENTS_SIZE;
         let address = STAGE_A_ADDRESS + at as u64;
-        let arguments = StageAArguments {
+        let arguments = StageAArgs {
             header_offset: HEADER - address,
             header_size: HEADER_SIZE,
             ipib_offset: IPIB - address,
         };
-        stage.bytes[at..].copy_from_slice(&arguments.to_bytes());
+        stage.bytes[at..].copy_from_slice(&arguments.encode());
         let mut image = se_like(&stage);
         image.resize(IPIB as usize + 0x1000, 0);
         let Some(output) = run(&image, "stage-a-block", &[]) else { return };
@@ -265,14 +266,15 @@ fn packed_with(kernel: &[u8], command_line: &[u8], command_line_size: u64, ramdi
     let kernel_at = append(kernel);
     let ramdisk_at = append(ramdisk);
     let command_line_at = append(command_line);
-    let arguments = StageBArguments {
-        kernel: Component { address: kernel_at, size: kernel.len() as u64 },
-        command_line: Component { address: command_line_at, size: command_line_size },
-        ramdisk: Component { address: ramdisk_at, size: ramdisk.len() as u64 },
-        psw: (PSW_MASK_64_BIT, KERNEL_ENTRY),
+    let arguments = StageBArgs {
+        kernel: Extent { src: kernel_at, size: kernel.len() as u64 },
+        cmdline: Extent { src: command_line_at, size: command_line_size },
+        initrd: Extent { src: ramdisk_at, size: ramdisk.len() as u64 },
+        psw_mask: PSW_MASK_64_BIT,
+        psw_addr: KERNEL_ENTRY,
     };
     let at = stage_b.len() - STAGE_B_ARGUMENTS_SIZE;
-    stage_b[at..].copy_from_slice(&arguments.to_bytes());
+    stage_b[at..].copy_from_slice(&arguments.encode());
     let stage_b_at = append(&stage_b);
     image[..4].copy_from_slice(&[0, 8, 0, 0]);
     image[4..8].copy_from_slice(&(0x8000_0000 | stage_b_at as u32).to_be_bytes());

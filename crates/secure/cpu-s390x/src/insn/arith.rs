@@ -308,7 +308,7 @@ pub(super) fn cc_signed<T: Default + PartialOrd>(r: T) -> u8 {
 /// Ends an instruction that may have set CC 3 for overflow: traps if the program mask asks for it.
 /// The instruction is completed either way (SA22-7832, chapter 6, "Fixed-Point-Overflow Exception").
 #[inline(always)]
-fn overflow(c: &mut Cpu) -> Step {
+pub(super) fn overflow(c: &mut Cpu) -> Step {
     if std::mem::take(&mut c.fixed_overflow) && c.psw.mask & (8 << 40) != 0 {
         return Err(c.program(program::FIXED_POINT_OVERFLOW));
     }

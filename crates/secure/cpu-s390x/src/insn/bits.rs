@@ -1,13 +1,12 @@
 //! Logical operations, shifts, rotates, bit insertion, bit counting.
 
-use super::arith::{cc_signed, even};
+use super::arith::{cc_signed, even, overflow};
 use super::fac::{
     DISTINCT_OPERANDS, EXTENDED_IMMEDIATE, GENERAL_EXTENSION, LONG_DISPLACEMENT, MISC_1, MISC_3, Z,
 };
 use super::{row, src};
 use crate::cpu::Cpu;
 use crate::op::{Entry, Flow, Format::*, Op, Step};
-use cloister_arch::s390x::program;
 
 /// Logical operation on 32 bits; CC 0 for zero, 1 otherwise.
 macro_rules! w {
@@ -176,14 +175,6 @@ pub(crate) const TABLE: &[Entry] = &[
 #[inline(always)]
 fn amount(c: &Cpu, op: &Op) -> u32 {
     (c.base(op.b).wrapping_add_signed(op.imm) & 63) as u32
-}
-
-#[inline(always)]
-fn overflow(c: &mut Cpu) -> Step {
-    if std::mem::take(&mut c.fixed_overflow) && c.psw.mask & (8 << 40) != 0 {
-        return Err(c.program(program::FIXED_POINT_OVERFLOW));
-    }
-    Ok(Flow::Next)
 }
 
 #[inline(always)]

@@ -1,13 +1,12 @@
 //! High-word facility: arithmetic on the left halves of the registers (part of facility 45).
 
-use super::arith::{add32, addl32, sub32, subl32};
+use super::arith::{add32, addl32, overflow, sub32, subl32};
 use super::compare::order;
 use super::fac::DISTINCT_OPERANDS as F;
 use super::fp_move::data_exception;
 use super::{last, row, src};
 use crate::cpu::Cpu;
 use crate::op::{Entry, Flow, Format::*, Op, Step};
-use cloister_arch::s390x::program;
 
 /// `r1.high = f(r2.high, r3.<half>)`.
 macro_rules! hhh {
@@ -158,13 +157,6 @@ fn low(c: &Cpu, r: u8) -> u32 {
 #[inline(always)]
 fn set_high(c: &mut Cpu, r: u8, value: u32) {
     c.set_g(r, u64::from(value) << 32 | u64::from(c.w(r)));
-}
-
-fn overflow(c: &mut Cpu) -> Step {
-    if std::mem::take(&mut c.fixed_overflow) && c.psw.mask & (8 << 40) != 0 {
-        return Err(c.program(program::FIXED_POINT_OVERFLOW));
-    }
-    Ok(Flow::Next)
 }
 
 /// RISBHG and RISBLG: I3 and I4 count within the 32-bit half at `shift`; the other half stays.
