@@ -4,6 +4,7 @@
 //! this module answers [`Transition`]s. What the Ultravisor does then is not here: the machine asks the platform.
 
 use cloister_options::{ObjectRole, ObjectSpec, ObjectType, Target};
+use cloister_platform::PvCommand;
 
 use crate::error::CgsError;
 use crate::guest::{
@@ -196,60 +197,37 @@ impl ConfidentialGuest for S390PvGuest {
     }
 }
 
-/// A command to the platform, numbered as in Linux's `KVM_S390_PV_COMMAND` (Documentation/virt/kvm/api.rst, 4.125).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are those of the interface")]
-pub enum PvCommand {
-    Enable = 0,
-    Disable = 1,
-    SetSecParms = 2,
-    Unpack = 3,
-    Verify = 4,
-    PrepReset = 5,
-    UnshareAll = 6,
-    Info = 7,
-    Dump = 8,
+/// Whether the run cannot go on after a command's failure: the guest's pages would stay in a state nobody knows.
+pub fn failure_is_fatal(command: &PvCommand) -> bool {
+    match command {
+        PvCommand::Disable | PvCommand::PrepareReset | PvCommand::UnshareAll => true,
+        PvCommand::Enable
+        | PvCommand::SetSecParms { .. }
+        | PvCommand::Unpack { .. }
+        | PvCommand::Verify
+        | PvCommand::CpuReset { .. }
+        | PvCommand::CpuSetState { .. } => false,
+    }
 }
 
-impl PvCommand {
-    /// The name in messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Enable => "KVM_PV_ENABLE",
-            Self::Disable => "KVM_PV_DISABLE",
-            Self::SetSecParms => "KVM_PV_SET_SEC_PARMS",
-            Self::Unpack => "KVM_PV_UNPACK",
-            Self::Verify => "KVM_PV_VERIFY",
-            Self::PrepReset => "KVM_PV_PREP_RESET",
-            Self::UnshareAll => "KVM_PV_UNSHARE_ALL",
-            Self::Info => "KVM_PV_INFO",
-            Self::Dump => "KVM_PV_DUMP",
+/// What the user is told when the platform refuses a command: `rc` and `rrc` of the Ultravisor, `errno` of the call.
+pub fn failure_text(command: &PvCommand, rc: u16, rrc: u16, errno: i32) -> String {
+    let name = command.name();
+    if let PvCommand::CpuReset { .. } | PvCommand::CpuSetState { .. } = command {
+        // KVM has no PV command for these, so QEMU has no text either.
+        return format!("{name} failed: rc {rc:x} rrc {rrc:x}");
+    }
+    let mut text = format!(
+        "KVM PV command {} ({name}) failed: header rc {rc:x} rrc {rrc:x} IOCTL rc: {errno}",
+        command.number()
+    );
+    if let PvCommand::SetSecParms { .. } = command {
+        text.push_str("\nFailed to set secure execution parameters");
+        if rc == RC_NO_KEY_SLOT {
+            text.push_str("\nPlease check whether the image is correctly encrypted for this host");
         }
     }
-
-    /// Whether the run cannot go on after its failure: the guest's pages would stay in a state nobody knows.
-    pub fn failure_is_fatal(self) -> bool {
-        match self {
-            Self::Disable | Self::PrepReset | Self::UnshareAll => true,
-            Self::Enable | Self::SetSecParms | Self::Unpack | Self::Verify | Self::Info | Self::Dump => false,
-        }
-    }
-
-    /// What the user is told when the platform refuses it: `rc` and `rrc` of the Ultravisor, `errno` of the call.
-    pub fn failure_text(self, rc: u16, rrc: u16, errno: i32) -> String {
-        let mut text = format!(
-            "KVM PV command {} ({}) failed: header rc {rc:x} rrc {rrc:x} IOCTL rc: {errno}",
-            self as u8,
-            self.name()
-        );
-        if self == Self::SetSecParms {
-            text.push_str("\nFailed to set secure execution parameters");
-            if rc == RC_NO_KEY_SLOT {
-                text.push_str("\nPlease check whether the image is correctly encrypted for this host");
-            }
-        }
-        text
-    }
+    text
 }
 
 const TYPE: &str = "s390-pv-guest";

@@ -2,12 +2,13 @@
 
 use std::process::{Command, Stdio};
 
-use cloister_cgs::s390_pv::{MIGRATION_BLOCKER, PvCommand, S390PvGuest, max_cpus};
+use cloister_cgs::s390_pv::{MIGRATION_BLOCKER, S390PvGuest, failure_is_fatal, failure_text, max_cpus};
 use cloister_cgs::{
     BootImage, CgsError, ConfidentialGuest, DeviceFacts, HostFacts, MachineFacts, PlatformStep, ResetKind,
     Transition, catalogue, mechanisms, resolve, resolve_or_implicit,
 };
 use cloister_options::{CommandLine, Invocation, Outcome, Target, parse};
+use cloister_platform::PvCommand;
 
 const QEMU: &str = "qemu-system-s390x";
 
@@ -199,13 +200,14 @@ fn initrd_and_append_beside_an_encrypted_image_are_pointed_out() {
 
 #[test]
 fn a_refused_header_carries_the_hint() {
-    let text = PvCommand::SetSecParms.failure_text(0x108, 0, -22);
+    let set = PvCommand::SetSecParms { header: Vec::new() };
+    let text = failure_text(&set, 0x108, 0, -22);
     assert!(
         text.starts_with("KVM PV command 2 (KVM_PV_SET_SEC_PARMS) failed: header rc 108 rrc 0 IOCTL rc: -22")
     );
     assert!(text.ends_with("Please check whether the image is correctly encrypted for this host"));
-    assert!(!PvCommand::SetSecParms.failure_text(0x104, 0, -22).contains("Please check"));
-    assert!(PvCommand::Disable.failure_is_fatal() && !PvCommand::Verify.failure_is_fatal());
+    assert!(!failure_text(&set, 0x104, 0, -22).contains("Please check"));
+    assert!(failure_is_fatal(&PvCommand::Disable) && !failure_is_fatal(&PvCommand::Verify));
 }
 
 /// Both programs refuse with the same text. The packaged QEMU has no object of this kind at all, so only what

@@ -6,6 +6,7 @@
 use super::S390Ccw;
 use crate::MachineError;
 use crate::run::{End, Next};
+use cloister_cgs::s390_pv::failure_text;
 use cloister_cgs::{PlatformStep, ResetKind as GuestReset, Transition};
 use cloister_formats::s390x::ipl_block::{IplBlock, IplKind, PvBlock, result};
 use cloister_platform::arch::s390x::{
@@ -253,22 +254,7 @@ impl S390Ccw {
     }
 
     fn tell(&self, command: &PvCommand, refused: &PvResult) {
-        let known = match command {
-            PvCommand::Enable => Some(cloister_cgs::s390_pv::PvCommand::Enable),
-            PvCommand::Disable => Some(cloister_cgs::s390_pv::PvCommand::Disable),
-            PvCommand::SetSecParms { .. } => Some(cloister_cgs::s390_pv::PvCommand::SetSecParms),
-            PvCommand::Unpack { .. } => Some(cloister_cgs::s390_pv::PvCommand::Unpack),
-            PvCommand::Verify => Some(cloister_cgs::s390_pv::PvCommand::Verify),
-            PvCommand::PrepareReset => Some(cloister_cgs::s390_pv::PvCommand::PrepReset),
-            PvCommand::UnshareAll => Some(cloister_cgs::s390_pv::PvCommand::UnshareAll),
-            PvCommand::CpuReset { .. } | PvCommand::CpuSetState { .. } => None,
-        };
-        match known {
-            Some(known) => self.say(&known.failure_text(refused.rc, refused.rrc, EIO)),
-            None => {
-                self.say(&format!("{} failed: rc {:x} rrc {:x}", command.name(), refused.rc, refused.rrc));
-            }
-        }
+        self.say(&failure_text(command, refused.rc, refused.rrc, EIO));
         if !refused.reason.is_empty() {
             self.say(&refused.reason);
         }
