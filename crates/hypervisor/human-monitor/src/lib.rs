@@ -1,0 +1,2 @@
+//! The monitor for people.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Pictures of who owns each page.
+#![forbid(unsafe_code)]
