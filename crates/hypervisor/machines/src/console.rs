@@ -4,7 +4,7 @@ use crate::MachineError;
 use cloister_devices::sclp::ConsoleSink;
 use cloister_devices::terminal::{Escape, HELP, Key, NO_MONITOR, RawTerminal};
 use cloister_options::{CharBackend, CommandLine};
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
@@ -20,7 +20,10 @@ pub(crate) enum Console {
         escape: bool,
     },
     /// Output only.
-    File(PathBuf),
+    File {
+        path: PathBuf,
+        append: bool,
+    },
 }
 
 impl Console {
@@ -37,7 +40,13 @@ impl Console {
             CharBackend::None => Self::Absent,
             CharBackend::Null | CharBackend::Chardev(_) => Self::Null,
             CharBackend::Stdio { with_monitor } => Self::Stdio { escape: with_monitor },
-            CharBackend::File(path) => Self::File(path),
+            CharBackend::File { path, append } => Self::File { path, append },
+            CharBackend::Pty { .. } | CharBackend::Pipe { .. } | CharBackend::Socket(_) => {
+                return Err(MachineError::Device {
+                    location: "-serial".into(),
+                    problem: "the console cannot use this character device; use stdio, mon:stdio, null, none or file:FILE".into(),
+                });
+            }
         })
     }
 
@@ -51,9 +60,11 @@ impl Console {
                 // A closed pipe must not end the guest.
                 let _ = out.write_all(bytes).and_then(|()| out.flush());
             })),
-            Self::File(path) => {
+            Self::File { path, append } => {
                 let fail = |source| MachineError::Load { what: "console file", path: path.clone(), source };
-                let mut file = File::create(path).map_err(fail)?;
+                let mut options = OpenOptions::new();
+                options.create(true).write(true).truncate(!append).append(*append);
+                let mut file = options.open(path).map_err(fail)?;
                 Some(Box::new(move |bytes: &[u8]| {
                     let _ = file.write_all(bytes);
                 }))

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use crate::chardev::{CharBackend, Chardev};
 use crate::error::{Location, Warning};
 use crate::invocation::Target;
 use crate::schema::Properties;
@@ -279,35 +280,6 @@ pub enum DriveMedia {
     Cdrom,
 }
 
-/// Where a console's characters go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CharBackend {
-    /// No such device at all.
-    None,
-    /// A device that loses everything.
-    Null,
-    /// The terminal.
-    Stdio {
-        /// `mon:stdio`: a monitor shares it, reached by Ctrl-a c.
-        with_monitor: bool,
-    },
-    /// A file, written only.
-    File(PathBuf),
-    /// A `-chardev` by id.
-    Chardev(String),
-}
-
-/// `-chardev`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chardev {
-    /// Its id.
-    pub id: String,
-    /// Where the characters go; never [`CharBackend::Chardev`] or [`CharBackend::None`].
-    pub backend: CharBackend,
-    /// Whether Ctrl-C goes on ending the program (`signal=on`).
-    pub signal: bool,
-}
-
 /// A monitor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Monitor {
@@ -315,6 +287,8 @@ pub struct Monitor {
     pub mode: MonitorMode,
     /// Where.
     pub backend: CharBackend,
+    /// Indent QMP.
+    pub pretty: bool,
 }
 
 /// The language of a monitor.

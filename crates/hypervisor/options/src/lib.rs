@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod catalogue;
+mod chardev;
 mod command_line;
 mod devno;
 mod error;
@@ -24,10 +25,11 @@ mod version;
 pub use catalogue::{
     Catalogue, CpuModel, DeviceType, MachineCapabilities, MachineType, ObjectRole, ObjectType,
 };
+pub use chardev::{CharBackend, Chardev, FdName, SocketAddress, SocketSpec};
 pub use command_line::{
-    AccelSpec, Boot, CharBackend, Chardev, CommandLine, ConfidentialGuestRef, CpuSpec, DeviceSpec, Display,
-    Drive, DriveFormat, DriveInterface, DriveMedia, Icount, IcountShift, LogOptions, MachineOptions,
-    MemoryOptions, Monitor, MonitorMode, ObjectSpec, Rtc, RtcBase, RtcClock, Smp,
+    AccelSpec, Boot, CommandLine, ConfidentialGuestRef, CpuSpec, DeviceSpec, Display, Drive, DriveFormat,
+    DriveInterface, DriveMedia, Icount, IcountShift, LogOptions, MachineOptions, MemoryOptions, Monitor,
+    MonitorMode, ObjectSpec, Rtc, RtcBase, RtcClock, Smp,
 };
 pub use devno::DeviceNumber;
 pub use error::{Location, OptionError, Problem, Warning};

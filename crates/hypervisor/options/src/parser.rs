@@ -6,9 +6,9 @@
 use serde_json::{Map, Value};
 
 use crate::catalogue::{Catalogue, MachineType};
+use crate::chardev::{CharBackend, Chardev};
 use crate::command_line::{
-    AccelSpec, CharBackend, Chardev, CommandLine, CpuSpec, DeviceSpec, Drive, Icount, Monitor, ObjectSpec,
-    Rtc, RtcBase, RtcClock,
+    AccelSpec, CommandLine, CpuSpec, DeviceSpec, Drive, Icount, Monitor, ObjectSpec, Rtc, RtcBase, RtcClock,
 };
 use crate::error::{Location, OptionError, Problem, Warning};
 use crate::flat::{FlatOptions, parse_flat};

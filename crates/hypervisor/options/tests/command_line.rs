@@ -131,7 +131,7 @@ fn a_disk_image_and_nographic() {
     assert_eq!(run(&["-nographic", "-nodefaults"]).console(), CharBackend::None);
     assert_eq!(
         run(&["-chardev", "file,id=c,path=/x", "-serial", "chardev:c"]).console(),
-        CharBackend::File("/x".into())
+        CharBackend::File { path: "/x".into(), append: false }
     );
     assert!(
         refused(&["-serial", "stdio", "-monitor", "stdio"])

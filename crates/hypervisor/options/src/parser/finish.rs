@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::{Builder, Outcome, cpu_words};
 use crate::catalogue::{MachineType, ObjectRole};
+use crate::chardev::CharBackend;
 use crate::command_line::{
-    AccelSpec, Boot, CharBackend, CommandLine, ConfidentialGuestRef, DriveInterface, MachineOptions,
-    MemoryOptions,
+    AccelSpec, Boot, CommandLine, ConfidentialGuestRef, DriveInterface, MachineOptions, MemoryOptions,
 };
 use crate::error::{OptionError, Problem};
 use crate::flat::FlatOptions;

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::{Builder, Given};
+use crate::chardev::{CharBackend, Chardev};
 use crate::command_line::{
-    AccelSpec, CharBackend, Chardev, DeviceSpec, Display, Drive, DriveFormat, DriveInterface, DriveMedia,
-    Icount, IcountShift, Monitor, MonitorMode, ObjectSpec, RtcBase, RtcClock,
+    AccelSpec, DeviceSpec, Display, Drive, DriveFormat, DriveInterface, DriveMedia, Icount, IcountShift,
+    Monitor, MonitorMode, ObjectSpec, RtcBase, RtcClock,
 };
 use crate::error::Problem;
 use crate::flat::FlatOptions;
@@ -385,7 +386,7 @@ pub(crate) fn qmp(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
 
 fn add_monitor(b: &mut Builder<'_>, given: &Given<'_>, mode: MonitorMode) -> Taken {
     let backend = backend(b, given.value)?;
-    b.monitors.push((Monitor { mode, backend }, given.location.clone()));
+    b.monitors.push((Monitor { mode, backend, pretty: false }, given.location.clone()));
     Ok(())
 }
 
@@ -397,8 +398,10 @@ pub(crate) fn mon(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
         _ => MonitorMode::Readline,
     };
     let chardev = properties.text("chardev").ok_or_else(|| Problem::Missing("chardev".to_owned()))?;
-    b.monitors
-        .push((Monitor { mode, backend: CharBackend::Chardev(chardev.to_owned()) }, given.location.clone()));
+    b.monitors.push((
+        Monitor { mode, backend: CharBackend::Chardev(chardev.to_owned()), pretty: false },
+        given.location.clone(),
+    ));
     Ok(())
 }
 
@@ -447,10 +450,20 @@ pub(crate) fn chardev(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
             CharBackend::Stdio { with_monitor: mux }
         }
         "null" => CharBackend::Null,
-        _ => CharBackend::File(PathBuf::from(properties.text("path").ok_or(Problem::CharPath("file"))?)),
+        _ => CharBackend::File {
+            path: PathBuf::from(properties.text("path").ok_or(Problem::CharPath("file"))?),
+            append: false,
+        },
     };
     b.chardevs.push((
-        Chardev { id, backend, signal: properties.bool("signal").unwrap_or(true) },
+        Chardev {
+            id,
+            backend,
+            signal: properties.bool("signal").unwrap_or(true),
+            mux,
+            log_file: None,
+            log_append: false,
+        },
         given.location.clone(),
     ));
     Ok(())
@@ -473,7 +486,7 @@ fn backend(b: &mut Builder<'_>, text: &str) -> Result<CharBackend, Problem> {
             Ok(CharBackend::Stdio { with_monitor: true })
         }
         ("file", "") => Err(Problem::CharPath("file")),
-        ("file", path) => Ok(CharBackend::File(PathBuf::from(path))),
+        ("file", path) => Ok(CharBackend::File { path: PathBuf::from(path), append: false }),
         ("chardev", id) if !id.is_empty() => Ok(CharBackend::Chardev(id.to_owned())),
         _ if LATER.contains(&kind) || text.starts_with("/dev/") => Err(Problem::NotAvailable(
             format!("'{text}' for characters"),
