@@ -1,2 +1,20 @@
-//! What operators may ask of a running machine: one trait, plain data, events.
+//! What operators may ask of a machine while it exists: monitors, gdb, signals and the terminal all speak to
+//! [`Machine`] and hear of changes on its [`Events`].
+//!
+//! It is vocabulary: no protocol (QMP, the human monitor and gdb have crates of their own) and no machine. The guest
+//! itself, its CPUs and memory, is reached through the upper door, by [`Machine::vm`].
 #![forbid(unsafe_code)]
+
+mod error;
+mod events;
+mod facts;
+mod machine;
+mod run_state;
+
+pub use error::{ControlError, ErrorClass};
+pub use events::{Event, Events, Subscription, TimedEvent};
+pub use facts::{
+    BlockInfo, BusInfo, ChardevInfo, ConfidentialInfo, CpuInfo, DeviceInfo, Facts, ObjectInfo, Property,
+};
+pub use machine::{Machine, Operator, Process};
+pub use run_state::{Cause, RunState};

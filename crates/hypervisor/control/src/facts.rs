@@ -1,0 +1,143 @@
+//! What a machine says about itself: plain data for monitors.
+
+use cloister_options::Target;
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// What does not change while a machine exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The architecture.
+    pub target: Target,
+    /// The full name of the machine type.
+    pub machine: String,
+    /// `-name`.
+    pub name: Option<String>,
+    /// `-uuid`; zeros without.
+    pub uuid: [u8; 16],
+    /// The platform underneath, in words: a software model with its folder, or hardware.
+    pub platform: String,
+    /// Whether the platform is a model that protects nobody.
+    pub model: bool,
+    /// Bytes of guest memory.
+    pub memory: u64,
+    /// The id of the object or the default name behind the memory.
+    pub memory_id: String,
+}
+
+/// A CPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuInfo {
+    /// Its number.
+    pub index: u16,
+    /// A live thread of the host that runs it.
+    pub thread_id: u32,
+    /// Its place in the object tree.
+    pub qom_path: String,
+    /// `s390x-cpu` and the like: the type of the node.
+    pub qom_type: String,
+    /// Whether it waits or is stopped by the guest; `None`: the host cannot know.
+    pub halted: Option<bool>,
+    /// `operating`, `stopped`, `check-stop`, `load`, `uninitialized` (`S390CpuState` of QMP).
+    pub state: &'static str,
+    /// `core-id` and the like.
+    pub props: Vec<(&'static str, i64)>,
+}
+
+/// A property with its value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Property {
+    /// Its name.
+    pub name: String,
+    /// Its type, as in help: `bool`, `str`, `uint32`, `link<...>`.
+    pub kind: String,
+    /// Its value.
+    pub value: Value,
+}
+
+/// A device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceInfo {
+    /// Its id.
+    pub id: Option<String>,
+    /// Its type.
+    pub driver: String,
+    /// Its place in the object tree: `/machine/peripheral/ID`, `/machine/peripheral-anon/device[N]`,
+    /// `/machine/unattached/device[N]`.
+    pub qom_path: String,
+    /// Where it sits on its bus, in words: `fe.0.0001`.
+    pub address: Option<String>,
+    /// The bus that it sits on: `virtual-css`.
+    pub bus: Option<String>,
+    /// Its properties.
+    pub properties: Vec<Property>,
+    /// Buses that it offers.
+    pub buses: Vec<BusInfo>,
+}
+
+/// A bus that a device offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BusInfo {
+    /// Its name: `virtual-css`.
+    pub name: String,
+    /// Its type: `virtual-css-bus`.
+    pub kind: String,
+}
+
+/// An object made by `-object` or `object-add`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObjectInfo {
+    /// Its id.
+    pub id: String,
+    /// Its type.
+    pub qom_type: String,
+    /// Its properties.
+    pub properties: Vec<Property>,
+}
+
+/// A block device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockInfo {
+    /// The drive's id; without one, QEMU's default name (`virtio0`).
+    pub device: String,
+    /// The name of its node (`#block123` or given).
+    pub node_name: String,
+    /// The place of the device that uses it.
+    pub qdev: Option<String>,
+    /// The image.
+    pub file: Option<PathBuf>,
+    /// Its format.
+    pub format: String,
+    /// Bytes that the guest sees.
+    pub virtual_size: u64,
+    /// Bytes that it takes on the host.
+    pub actual_size: u64,
+    /// Never written.
+    pub read_only: bool,
+    /// Writes are thrown away at the end.
+    pub snapshot: bool,
+    /// It can be taken out (a CD-ROM).
+    pub removable: bool,
+}
+
+/// A character device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChardevInfo {
+    /// Its id.
+    pub label: String,
+    /// Where it leads, as `query-chardev` shows it.
+    pub filename: String,
+    /// Whether somebody uses it.
+    pub frontend_open: bool,
+}
+
+/// How the guest is protected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfidentialInfo {
+    /// The object type: `s390-pv-guest`.
+    pub qom_type: String,
+    /// The object's id; `None`: the guest protects itself without having been asked for.
+    pub id: Option<String>,
+    /// Whether it is protected now, as far as a platform that knows has said so.
+    pub secure: Option<bool>,
+}

@@ -1,0 +1,105 @@
+//! A machine as operators see it.
+
+use crate::{
+    BlockInfo, Cause, ChardevInfo, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo, Events, Facts,
+    ObjectInfo, RunState,
+};
+use cloister_options::{Catalogue, CommandLine, DeviceSpec, ObjectSpec};
+use cloister_platform::Vm;
+use std::sync::Arc;
+
+/// A machine. Every method may be called from every thread but the machine's own CPU threads, at any time.
+pub trait Machine: Send + Sync {
+    /// What does not change.
+    fn facts(&self) -> &Facts;
+
+    /// The guest behind the upper door: CPU states, translations, memory as the host sees it, page states. `None` for
+    /// `-machine none`.
+    fn vm(&self) -> Option<&Vm>;
+
+    /// Who tells what happens.
+    fn events(&self) -> &Events;
+
+    /// What it is doing.
+    fn run_state(&self) -> RunState;
+
+    /// Stops all CPUs and guest time; returns when no CPU is in the core. Done already: no effect, no event.
+    fn stop(&self) -> Result<(), ControlError>;
+
+    /// Lets CPUs run. Refused if only a reset helps ("Resetting the Virtual Machine is required").
+    fn cont(&self) -> Result<(), ControlError>;
+
+    /// As [`cont`](Self::cont), for these CPUs only; the others stay out of the core until the next stop. For
+    /// debuggers: the end of a step is told as [`Event::Debug`](crate::Event::Debug).
+    fn cont_only(&self, cpus: &[u16]) -> Result<(), ControlError>;
+
+    /// Resets the machine; the guest starts again, or stays stopped if it is.
+    fn reset(&self, cause: Cause) -> Result<(), ControlError>;
+
+    /// Asks the guest to power itself off.
+    fn powerdown(&self) -> Result<(), ControlError>;
+
+    /// Ends the run and the process.
+    fn quit(&self, cause: Cause);
+
+    /// Injects what the architecture has for an operator's interruption: RESTART on s390x. Without a CPU, the first.
+    fn inject_nmi(&self, cpu: Option<u16>) -> Result<(), ControlError>;
+
+    /// Its CPUs.
+    fn cpus(&self) -> Vec<CpuInfo>;
+
+    /// Its devices, parents before children.
+    fn devices(&self) -> Vec<DeviceInfo>;
+
+    /// Its block devices.
+    fn blocks(&self) -> Vec<BlockInfo>;
+
+    /// Objects of `-object` and [`object_add`](Self::object_add).
+    fn objects(&self) -> Vec<ObjectInfo>;
+
+    /// Adds an object.
+    fn object_add(&self, spec: ObjectSpec) -> Result<(), ControlError>;
+
+    /// Takes an object away.
+    fn object_del(&self, id: &str) -> Result<(), ControlError>;
+
+    /// Plugs a device into the running machine.
+    fn device_add(&self, spec: DeviceSpec) -> Result<(), ControlError>;
+
+    /// Unplugs a device; [`Event::DeviceDeleted`](crate::Event::DeviceDeleted) says when it is gone.
+    fn device_del(&self, id: &str) -> Result<(), ControlError>;
+
+    /// How the guest is protected; `None`: no mechanism.
+    fn confidential(&self) -> Option<ConfidentialInfo>;
+
+    /// Why it cannot be migrated; empty if it can.
+    fn migration_blockers(&self) -> Vec<String>;
+}
+
+/// What belongs to the process rather than to the machine.
+pub trait Process: Send + Sync {
+    /// Character devices.
+    fn chardevs(&self) -> Vec<ChardevInfo>;
+
+    /// Makes a gdb server at a place such as `tcp::1234`; `none` ends the one there is. The answer is for the user.
+    fn gdbserver(&self, device: &str) -> Result<String, ControlError>;
+}
+
+/// Everything that a monitor needs.
+#[derive(Clone)]
+pub struct Operator {
+    /// The machine.
+    pub machine: Arc<dyn Machine>,
+    /// The process.
+    pub process: Arc<dyn Process>,
+    /// The command line.
+    pub line: Arc<CommandLine>,
+    /// What can be named.
+    pub catalogue: Arc<Catalogue>,
+}
+
+impl std::fmt::Debug for Operator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Operator").field("machine", self.machine.facts()).finish_non_exhaustive()
+    }
+}
