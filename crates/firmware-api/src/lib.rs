@@ -54,8 +54,15 @@ pub enum Request {
         /// Bytes.
         len: u64,
     },
-    /// Page states, counted.
+    /// Page states, and conversions so far, counted.
     PageCounts,
+    /// The states of pages, as runs.
+    PageStates {
+        /// First page number.
+        first: u64,
+        /// Number of pages.
+        count: u64,
+    },
 }
 
 /// The answer.
@@ -79,13 +86,13 @@ pub enum Response {
         data: Vec<u8>,
     },
     /// To [`Request::PageCounts`].
-    PageCounts {
-        /// Never touched.
-        untouched: u64,
-        /// Visible to the host.
-        shared: u64,
-        /// Private to the guest.
-        private: u64,
+    PageCounts(PageCounts),
+    /// To [`Request::PageStates`]: runs in order and without gaps.
+    PageStates {
+        /// The runs, at most [`MAX_RUNS`].
+        runs: Vec<PageRun>,
+        /// Where to go on, if that was not all.
+        next: Option<u64>,
     },
     /// Done.
     Done,
@@ -119,6 +126,71 @@ pub struct Guest {
     pub memory_fd: i32,
     /// memfd of the access map, in this process.
     pub access_fd: i32,
+}
+
+/// Most runs in one answer to [`Request::PageStates`].
+pub const MAX_RUNS: usize = 65_536;
+
+/// What a page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PageState {
+    /// The guest has not touched it: it holds what the host has there, or nothing.
+    Untouched,
+    /// Both see the same bytes.
+    Shared,
+    /// The guest's alone.
+    Private,
+    /// The guest's; the host holds the ciphertext.
+    Exported,
+    /// The guest's content is gone: the host destroyed it or gave back other bytes.
+    Lost,
+}
+
+/// Pages that follow each other and are in the same state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageRun {
+    /// First page number.
+    pub first: u64,
+    /// Number of pages, not 0.
+    pub pages: u64,
+    /// What they are.
+    pub state: PageState,
+}
+
+/// Pages by state, and conversions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageCounts {
+    /// [`PageState::Untouched`].
+    pub untouched: u64,
+    /// [`PageState::Shared`].
+    pub shared: u64,
+    /// [`PageState::Private`].
+    pub private: u64,
+    /// [`PageState::Exported`].
+    pub exported: u64,
+    /// [`PageState::Lost`].
+    pub lost: u64,
+    /// Since the machine began.
+    pub conversions: Conversions,
+}
+
+/// Conversions of pages by the firmware since the machine began. They never go down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conversions {
+    /// Pages of the image decrypted in place.
+    pub unpacked: u64,
+    /// Pages made private and zero at the guest's first touch.
+    pub cleared: u64,
+    /// Ciphertext taken back, checked and decrypted.
+    pub imported: u64,
+    /// Private pages encrypted for the host.
+    pub exported: u64,
+    /// Pages that the guest shared.
+    pub shared: u64,
+    /// Pages that it shared no more.
+    pub unshared: u64,
+    /// Pages cleared and given to the host.
+    pub destroyed: u64,
 }
 
 /// Why a CPU left the guest.

@@ -1,10 +1,11 @@
 //! A typed handle on a VM behind the door.
 
-use crate::{Capabilities, Door, HostMemory, PageCounts, PvCommand, PvResult, Request, Response};
+use crate::{Capabilities, Door, HostMemory, PageCounts, PageRun, PvCommand, PvResult, Request, Response};
 use cloister_arch::s390x::{
-    Completion, CpuRequest, CpuResponse, CpuState, Exit, FloatingInterrupt, LocalInterrupt, ResetKind,
-    RunLimit, RunState, VmConfig,
+    Completion, CpuRequest, CpuResponse, CpuState, Exit, FloatingInterrupt, GuestDebug, LocalInterrupt,
+    ResetKind, RunLimit, RunState, Translation, VmConfig,
 };
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What can go wrong between the machine and the platform.
@@ -143,6 +144,17 @@ impl Vm {
         self.cpu(CpuRequest::SetState { cpu, state: Box::new(state) })
     }
 
+    /// What stops a CPU for its debugger, in place of what was set.
+    pub fn set_guest_debug(&self, cpu: u16, debug: GuestDebug) -> Result<(), VmError> {
+        self.cpu(CpuRequest::SetGuestDebug { cpu, debug })
+    }
+
+    /// Where a logical address leads under a CPU's current PSW, without side effects; `None`: nowhere.
+    pub fn translate(&self, cpu: u16, address: u64) -> Result<Option<Translation>, VmError> {
+        let answer = self.door.call(Request::Cpu(CpuRequest::Translate { cpu, address }));
+        expect_cpu!(answer, "translation", CpuResponse::Translated(translation) => translation)
+    }
+
     /// Guest time in TOD units.
     pub fn tod(&self) -> Result<u64, VmError> {
         let answer = self.door.call(Request::Cpu(CpuRequest::Tod));
@@ -176,9 +188,45 @@ impl Vm {
         expect!(answer, "register doorbell", Response::Done => ())
     }
 
-    /// Page states, counted.
+    /// What the platform of this VM is and can do.
+    pub fn platform(&self) -> Result<Capabilities, VmError> {
+        Self::capabilities(self.door.as_ref())
+    }
+
+    /// Page states, and conversions so far, counted.
     pub fn page_counts(&self) -> Result<PageCounts, VmError> {
         expect!(self.door.call(Request::PageCounts), "page counts", Response::PageCounts(counts) => counts)
+    }
+
+    /// The states of pages as runs, in order, without gaps, neighbours of one state merged. A guest that
+    /// runs may change pages meanwhile: each state is one that the page had during the call.
+    pub fn page_states(&self, range: Range<u64>) -> Result<Vec<PageRun>, VmError> {
+        let end = range.end.min(self.memory.size() / 4096);
+        let mut at = range.start;
+        let mut all: Vec<PageRun> = Vec::new();
+        while at < end {
+            let answer = self.door.call(Request::PageStates { first: at, count: end - at });
+            let (runs, next) = expect!(
+                answer, "page states", Response::PageStates { runs, next } => (runs, next)
+            )?;
+            let from = at;
+            for run in runs {
+                let ends = run.first.checked_add(run.pages).filter(|&ends| ends <= end);
+                let (true, true, Some(ends)) = (run.first == at, run.pages > 0, ends) else {
+                    return Err(VmError::Protocol { request: "page states", answer: format!("{run:?}") });
+                };
+                match all.last_mut() {
+                    Some(last) if last.state == run.state => last.pages += run.pages,
+                    _ => all.push(run),
+                }
+                at = ends;
+            }
+            if at == from || (next.is_none() && at < end) || next.is_some_and(|next| next != at) {
+                let answer = format!("runs of {from:#x} to {at:#x}, next {next:?}");
+                return Err(VmError::Protocol { request: "page states", answer });
+            }
+        }
+        Ok(all)
     }
 
     fn cpu(&self, request: CpuRequest) -> Result<(), VmError> {

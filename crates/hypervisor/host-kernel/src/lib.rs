@@ -7,12 +7,13 @@
 #![forbid(unsafe_code)]
 
 mod donation;
+mod pages;
 mod protected;
 
 use cloister_arch::s390x::{Completion, Exit, Instruction, RunLimit, VmConfig};
 use cloister_firmware_api::{self as lower, Guest, Left};
 use cloister_platform::{
-    Capabilities, Door, MemoryMap, PageCounts, PvCommand, PvResult, Request, Response, arch::s390x as z,
+    Capabilities, Door, MemoryMap, PvCommand, PvResult, Request, Response, arch::s390x as z,
 };
 use protected::Protected;
 use rustix::fd::OwnedFd;
@@ -200,11 +201,17 @@ impl Door for HostKernel {
                     .into(),
             ),
             Request::PageCounts => match self.lower.call(lower::Request::PageCounts) {
-                lower::Response::PageCounts { untouched, shared, private } => {
-                    Response::PageCounts(PageCounts { untouched, shared, private })
-                }
+                lower::Response::PageCounts(counts) => Response::PageCounts(pages::counts(&counts)),
                 other => unexpected(&other),
             },
+            Request::PageStates { first, count } => {
+                match self.lower.call(lower::Request::PageStates { first, count }) {
+                    lower::Response::PageStates { runs, next } => {
+                        Response::PageStates { runs: runs.into_iter().map(pages::run).collect(), next }
+                    }
+                    other => unexpected(&other),
+                }
+            }
         }
     }
 }

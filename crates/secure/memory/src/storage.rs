@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering, compiler_fence};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 
 use crate::mapping::Mapping;
 use crate::record::TryFill;
@@ -200,6 +200,17 @@ impl Storage {
             counts.pinned += u64::from(state.pins() > 0);
         }
         counts
+    }
+
+    /// The next run of pages, from `page` on, for which the host half has memory. The others read as zero
+    /// and nobody has written them since they were last released.
+    pub fn host_data(&self, page: u64) -> Option<Range<u64>> {
+        let at = page.checked_mul(PAGE_SIZE as u64).filter(|&at| at < self.size())?;
+        let data = seek(&self.host_file, SeekFrom::Data(at)).ok()?;
+        let hole = seek(&self.host_file, SeekFrom::Hole(data)).unwrap_or(self.size());
+        let start = (data / PAGE_SIZE as u64).max(page);
+        let end = hole.div_ceil(PAGE_SIZE as u64).min(self.pages());
+        (start < end).then_some(start..end)
     }
 
     /// Runs of pages of one representation, in order and without gaps.

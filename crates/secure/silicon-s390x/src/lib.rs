@@ -5,16 +5,18 @@
 //! from protected registers. It has no rules of its own beyond that; they are in the crates it joins.
 #![forbid(unsafe_code)]
 
+mod pages;
 mod protection;
 
 use cloister_arch::s390x::{CpuRequest, CpuResponse, LocalInterrupt, RunState, VmConfig, facility};
 use cloister_cpu_s390x::{CoreExit, FACILITIES, RunLimit, System};
 use cloister_crypto::SystemEntropy;
-use cloister_firmware_api::{Door, Guest, Left, Machine, Request, Response};
+use cloister_firmware_api::{Door, Guest, Left, MAX_RUNS, Machine, Request, Response};
 use cloister_memory::{ConversionObserver, Storage};
 use cloister_platform_store::Platform;
 pub use cloister_uv_s390x::PageKind;
 use cloister_uv_s390x::{Identity, Ultravisor, UvConfig};
+use pages::Pages;
 use protection::Protection;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, OnceLock};
@@ -115,6 +117,14 @@ impl Silicon {
         work: impl FnOnce(&GuestSide) -> Result<Response, String>,
     ) -> Result<Response, String> {
         work(self.guest.get().ok_or("the modelled machine has no guest yet")?)
+    }
+
+    fn pages_of<'a>(&self, guest: &'a GuestSide) -> Pages<'a> {
+        Pages {
+            storage: &guest.storage,
+            protected: guest.protection.as_ref().and_then(|protection| protection.pages()),
+            conversions: self.ultravisor.as_ref().map(|uv| uv.conversions()).unwrap_or_default(),
+        }
     }
 
     fn uvc(&self, mut block: Vec<u8>, data: Vec<u8>) -> Result<Response, String> {
@@ -218,13 +228,12 @@ impl Door for Silicon {
                 guest.storage.host_wrote(address, len);
                 Ok(Response::Done)
             }),
-            Request::PageCounts => self.with_guest(|guest| {
-                let counts = guest.storage.counts();
-                Ok(Response::PageCounts {
-                    untouched: counts.absent,
-                    shared: counts.raw + counts.both,
-                    private: counts.plain,
-                })
+            Request::PageCounts => {
+                self.with_guest(|guest| Ok(Response::PageCounts(self.pages_of(guest).counts())))
+            }
+            Request::PageStates { first, count } => self.with_guest(|guest| {
+                let (runs, next) = self.pages_of(guest).runs(first, count, MAX_RUNS);
+                Ok(Response::PageStates { runs, next })
             }),
         };
         answer.unwrap_or_else(Response::Refused)

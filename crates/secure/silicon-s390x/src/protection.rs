@@ -59,6 +59,11 @@ impl Protection {
         self.active.load(Ordering::Acquire)
     }
 
+    pub(crate) fn pages(&self) -> Option<GuestPages> {
+        let configuration = self.configuration.read().unwrap_or_else(PoisonError::into_inner);
+        configuration.as_ref().map(|configuration| configuration.pages.clone())
+    }
+
     pub(crate) fn page_kind(&self, page: u64) -> Option<PageKind> {
         let configuration = self.configuration.read().unwrap_or_else(PoisonError::into_inner);
         configuration.as_ref()?.pages.kind(page)

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cloister_arch::s390x::Psw;
 use cloister_crypto::Entropy;
 
 use crate::export::ExportKey;
 use crate::image::Image;
-use crate::pages::{PageGuard, PageKind, PageTable};
+use crate::pages::{Conversion, Counters, PageGuard, PageKind, PageTable};
 use crate::refusal::Stop;
 use crate::storage::{SecureStorage, StorageError};
 use crate::table::{Action, ConfigurationState, Verdict, configuration_verdict};
@@ -75,11 +75,17 @@ pub(crate) struct Configuration {
 }
 
 impl Configuration {
-    pub(crate) fn new(token: u64, origin: u64, pages: usize, entropy: &mut dyn Entropy) -> Self {
+    pub(crate) fn new(
+        token: u64,
+        origin: u64,
+        pages: usize,
+        counters: Arc<Counters>,
+        entropy: &mut dyn Entropy,
+    ) -> Self {
         Self {
             token,
             origin,
-            pages: PageTable::new(pages),
+            pages: PageTable::new(pages, counters),
             export: ExportKey::generate(entropy),
             state: AtomicU8::new(ConfigurationState::Created as u8),
             gone: AtomicBool::new(false),
@@ -142,6 +148,7 @@ impl Configuration {
             PageKind::NonSecure => {
                 storage.clear_plain(page.page).map_err(refused)?;
                 page.set(PageKind::Secure);
+                page.count(Conversion::Cleared);
                 Ok(())
             }
             PageKind::Exported => {
@@ -156,6 +163,7 @@ impl Configuration {
                     Ok(()) => {
                         page.forget();
                         page.set(PageKind::Secure);
+                        page.count(Conversion::Imported);
                         Ok(())
                     }
                     Err(StorageError::Refused) => {
@@ -186,6 +194,7 @@ impl Configuration {
         if let Some(record) = made {
             page.remember(record);
             page.set(PageKind::Exported);
+            page.count(Conversion::Exported);
         }
         Ok(())
     }
@@ -199,6 +208,7 @@ impl Configuration {
             page.set(PageKind::Shared);
         }
         storage.destroy(page.page).map_err(refused)?;
+        page.count(Conversion::Destroyed);
         if kind != PageKind::NonSecure {
             page.forget();
             page.set(PageKind::Lost);
@@ -244,6 +254,7 @@ impl Configuration {
             }
         }
         page.set(PageKind::Shared);
+        page.count(Conversion::Shared);
         Ok(())
     }
 
@@ -257,6 +268,7 @@ impl Configuration {
             PageKind::Shared => match storage.unshare(page.page) {
                 Ok(()) => {
                     page.set(PageKind::Secure);
+                    page.count(Conversion::Unshared);
                     Ok(true)
                 }
                 Err(StorageError::Pins) => Ok(false),
@@ -297,6 +309,7 @@ impl Configuration {
                     if storage.destroy(page.page).is_err() {
                         continue;
                     }
+                    page.count(Conversion::Destroyed);
                 }
             }
             page.set(PageKind::NonSecure);

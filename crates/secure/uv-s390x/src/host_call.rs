@@ -226,7 +226,8 @@ impl Ultravisor {
         }
         let count = usize::try_from(len / 4096).map_err(|_| Stop::rc(0x102))?;
         let configuration = self.new_handle();
-        let made = self.with_entropy(|entropy| Configuration::new(token, origin, count, entropy));
+        let counters = Arc::clone(&self.counters);
+        let made = self.with_entropy(|entropy| Configuration::new(token, origin, count, counters, entropy));
         objects.configurations.insert(configuration, Arc::new(made));
         request.guest_handle = configuration;
         request.store(block).map_err(|_| Stop::rc(5))?;

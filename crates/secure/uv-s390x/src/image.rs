@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::configuration::NOT_MAPPED;
 use crate::identity::Identity;
-use crate::pages::{PageGuard, PageKind};
+use crate::pages::{Conversion, PageGuard, PageKind};
 use crate::refusal::Stop;
 use crate::storage::SecureStorage;
 
@@ -112,6 +112,7 @@ impl Image {
             })
             .map_err(|error| Stop::because(NOT_MAPPED, 0, error.to_string()))?;
         page.set(PageKind::Secure);
+        page.count(Conversion::Unpacked);
         self.ald.update(&(number * 4096).to_be_bytes());
         self.tld.update(&tweak);
         self.unpacked += 1;

@@ -101,15 +101,66 @@ impl GuestPages {
     }
 }
 
+/// What the Ultravisor does to pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Conversion {
+    Unpacked,
+    Cleared,
+    Imported,
+    Exported,
+    Shared,
+    Unshared,
+    Destroyed,
+}
+
+/// How often the Ultravisor did what to a page, in all configurations since it began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Conversions {
+    /// Pages of an image decrypted in place.
+    pub unpacked: u64,
+    /// Pages made private and zero at the guest's first touch.
+    pub cleared: u64,
+    /// Exported pages taken back.
+    pub imported: u64,
+    /// Private pages encrypted for the host.
+    pub exported: u64,
+    /// Pages that a guest shared.
+    pub shared: u64,
+    /// Pages that it shared no more.
+    pub unshared: u64,
+    /// Pages cleared and given to the host.
+    pub destroyed: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters([AtomicU64; 7]);
+
+impl Counters {
+    pub(crate) fn read(&self) -> Conversions {
+        let of = |what: Conversion| self.0[what as usize].load(Ordering::Relaxed);
+        Conversions {
+            unpacked: of(Conversion::Unpacked),
+            cleared: of(Conversion::Cleared),
+            imported: of(Conversion::Imported),
+            exported: of(Conversion::Exported),
+            shared: of(Conversion::Shared),
+            unshared: of(Conversion::Unshared),
+            destroyed: of(Conversion::Destroyed),
+        }
+    }
+}
+
 pub(crate) struct PageTable {
+    counters: Arc<Counters>,
     bytes: Box<[AtomicU8]>,
     shared: AtomicU64,
     exports: Mutex<HashMap<u64, ExportRecord>>,
 }
 
 impl PageTable {
-    pub(crate) fn new(pages: usize) -> Self {
+    pub(crate) fn new(pages: usize, counters: Arc<Counters>) -> Self {
         Self {
+            counters,
             bytes: (0..pages).map(|_| AtomicU8::new(PageKind::NonSecure as u8)).collect(),
             shared: AtomicU64::new(0),
             exports: Mutex::default(),
@@ -174,6 +225,11 @@ impl PageGuard<'_> {
             (true, true) | (false, false) => 0,
         };
         self.byte.store(to as u8 | LOCKED, Ordering::SeqCst);
+    }
+
+    /// Counts what was done to the page.
+    pub(crate) fn count(&self, what: Conversion) {
+        self.table.counters.0[what as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn remember(&self, record: ExportRecord) {

@@ -10,7 +10,7 @@ use cloister_formats::s390x::uvcb::{Qui, UvCommand};
 
 use crate::configuration::{Configuration, CpuRunState};
 use crate::identity::Identity;
-use crate::pages::GuestPages;
+use crate::pages::{Conversions, Counters, GuestPages};
 use crate::refusal::Stop;
 use crate::storage::{SecureStorage, StorageResolver};
 use crate::table::{ConfigurationState, GUEST_CALLS, HOST_CALLS, MachineState};
@@ -64,6 +64,7 @@ pub struct Ultravisor {
     entropy: Mutex<Box<dyn Entropy + Send>>,
     initialised: AtomicBool,
     next_handle: AtomicU64,
+    pub(crate) counters: Arc<Counters>,
     objects: RwLock<Objects>,
 }
 
@@ -83,6 +84,7 @@ impl Ultravisor {
             entropy: Mutex::new(entropy),
             initialised: AtomicBool::new(false),
             next_handle: AtomicU64::new(0x1_0000),
+            counters: Arc::default(),
             objects: RwLock::default(),
         }
     }
@@ -104,6 +106,11 @@ impl Ultravisor {
     /// The state of a configuration.
     pub fn configuration_state(&self, handle: u64) -> Option<ConfigurationState> {
         Some(self.configuration(handle).ok()?.state())
+    }
+
+    /// What was done to pages so far, in all configurations.
+    pub fn conversions(&self) -> Conversions {
+        self.counters.read()
     }
 
     /// The pages of a configuration, for the cores that run it.
