@@ -230,6 +230,96 @@ pub enum Exit {
         /// Whether the guest expected private memory.
         private: bool,
     },
+    /// Guest debugging ([`CpuRequest::SetGuestDebug`]) stopped the CPU, between two instructions. Never of a
+    /// protected CPU. As KVM's `KVM_EXIT_DEBUG`.
+    Debug(DebugExit),
+}
+
+/// What stops a CPU for its debugger; the default stops it never (Linux, Documentation/virt/kvm/api.rst,
+/// `KVM_SET_GUEST_DEBUG`).
+///
+/// Addresses are logical: they are compared with what the program uses, whatever address space is current.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestDebug {
+    /// Stop after each instruction, completed or ended by a program interruption. An interruption that is
+    /// taken before the instruction counts as the step: the CPU then stops at the first instruction of the
+    /// handler. An instruction that leaves for the hypervisor is reported once it is completed.
+    pub single_step: bool,
+    /// Stop before the instruction at any of these addresses. Going on from a [`DebugExit`] at such an
+    /// address executes the instruction, before any interruption is taken. The target of EXECUTE is not looked
+    /// at.
+    pub breakpoints: Vec<u64>,
+    /// Stop after an instruction that touches any of these ranges.
+    pub watchpoints: Vec<Watchpoint>,
+}
+
+impl GuestDebug {
+    /// Whether nothing stops the CPU.
+    pub fn is_off(&self) -> bool {
+        !self.single_step && self.breakpoints.is_empty() && self.watchpoints.is_empty()
+    }
+}
+
+/// A range of storage operands that a debugger watches, as with program-event recording (SA22-7832, chapter 4):
+/// the CPU stops behind the instruction, or behind the unit of operation of an interruptible one. Instruction
+/// fetches, table walks and what an interruption stores in the prefix area are no operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watchpoint {
+    /// First logical address.
+    pub address: u64,
+    /// Bytes; an empty range is never touched.
+    pub len: u64,
+    /// By which accesses.
+    pub kind: WatchKind,
+}
+
+/// Which accesses a [`Watchpoint`] looks at. An interlocked update (such as COMPARE AND SWAP, equal or not) is both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WatchKind {
+    /// Stores, also of the value that was there.
+    Write,
+    /// Fetches.
+    Read,
+    /// Both.
+    Access,
+}
+
+/// Why and where [`Exit::Debug`] stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DebugExit {
+    /// Why.
+    pub reason: DebugReason,
+    /// Address of the instruction that comes next.
+    pub psw_address: u64,
+}
+
+/// What stopped a CPU for its debugger. Of several reasons at once the first that applies is given:
+/// watchpoint, step, breakpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DebugReason {
+    /// A single step is done.
+    Step,
+    /// The next instruction has a breakpoint.
+    Breakpoint {
+        /// Its address.
+        address: u64,
+    },
+    /// A watched range was touched.
+    Watchpoint {
+        /// First byte of the range that was.
+        address: u64,
+        /// Kind of the watchpoint.
+        kind: WatchKind,
+    },
+}
+
+/// Where a logical address leads at this moment, to the end of its page of 4 KiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Translation {
+    /// Guest absolute address.
+    pub absolute: u64,
+    /// DAT protection does not forbid stores. Storage keys and low-address protection are not looked at.
+    pub writable: bool,
 }
 
 /// An instruction that the hypervisor completes, with the operand block already fetched.
@@ -418,6 +508,22 @@ pub enum CpuRequest {
     Advance(u64),
     /// Instructions executed so far, by CPU.
     Instructions,
+    /// What stops a CPU that is not running for its debugger, in place of what was set. Refused for a protected
+    /// CPU; dropped when the guest becomes protected.
+    SetGuestDebug {
+        /// CPU address.
+        cpu: u16,
+        /// What.
+        debug: GuestDebug,
+    },
+    /// Where a logical address leads under the PSW and control registers of a CPU that is not running: no
+    /// interruption, no reference bit. Answered by [`CpuResponse::Translated`]; refused for a protected CPU.
+    Translate {
+        /// CPU address.
+        cpu: u16,
+        /// Logical address.
+        address: u64,
+    },
 }
 
 /// Answer to a [`CpuRequest`].
@@ -435,6 +541,8 @@ pub enum CpuResponse {
     Instructions(Vec<u64>),
     /// Refused, in words.
     Refused(String),
+    /// Where an address leads, if anywhere.
+    Translated(Option<Translation>),
 }
 
 /// Facility bit numbers (SA22-7832, chapter 4, "Facility Indications").
@@ -525,6 +633,24 @@ mod tests {
         assert!(facility::test(&list, 158) && !facility::test(&list, 161) && !facility::test(&list, 999));
         facility::set(&mut list, 0, false);
         assert!(!facility::test(&list, 0));
+    }
+
+    #[test]
+    fn guest_debug_survives_a_door() {
+        let watchpoint = Watchpoint { address: u64::MAX, len: 1, kind: WatchKind::Access };
+        let debug =
+            GuestDebug { single_step: true, breakpoints: vec![0, 0x1234], watchpoints: vec![watchpoint] };
+        assert!(!debug.is_off() && GuestDebug::default().is_off());
+        let request = CpuRequest::SetGuestDebug { cpu: 7, debug };
+        let bytes = postcard::to_stdvec(&request).unwrap();
+        assert_eq!(postcard::from_bytes::<CpuRequest>(&bytes).unwrap(), request);
+        let reason = DebugReason::Watchpoint { address: 9, kind: WatchKind::Read };
+        let exit = Exit::Debug(DebugExit { reason, psw_address: 0x4000 });
+        let bytes = postcard::to_stdvec(&exit).unwrap();
+        assert_eq!(postcard::from_bytes::<Exit>(&bytes).unwrap(), exit);
+        let answer = CpuResponse::Translated(Some(Translation { absolute: 1 << 40, writable: true }));
+        let bytes = postcard::to_stdvec(&answer).unwrap();
+        assert_eq!(postcard::from_bytes::<CpuResponse>(&bytes).unwrap(), answer);
     }
 
     #[test]

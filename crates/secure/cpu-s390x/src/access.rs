@@ -38,6 +38,8 @@ impl Slot {
     pub(crate) const CODE: u32 = 4;
     /// Instructions may not be fetched.
     pub(crate) const NO_EXECUTE: u32 = 8;
+    /// A debugger watches operands in the page; such an entry is never kept.
+    pub(crate) const WATCHED: u32 = 16;
 
     /// Allows stores without a further check, if the flags ask for none.
     pub(crate) fn set_write_tag(&mut self) {
@@ -53,6 +55,7 @@ pub(crate) struct Span {
     pub(crate) offset: usize,
     /// Bytes.
     pub(crate) len: usize,
+    addr: u64,
     page: u32,
     flags: u32,
 }
@@ -137,7 +140,7 @@ impl Cpu {
     pub(crate) fn read_span(&mut self, addr: u64, len: usize) -> Result<Span, Trap> {
         let slot = self.tlb[(addr >> 12) as usize % TLB_SLOTS];
         let slot =
-            if slot.read == (addr & !0xfff | self.context) { slot } else { self.fill_slot(addr, false)? };
+            if slot.read == (addr & !0xfff | self.context) { slot } else { self.fill_fetch(addr, len)? };
         Ok(piece(addr, len, slot))
     }
 
@@ -161,15 +164,54 @@ impl Cpu {
     /// Must follow every store through a [`Span`]: code decoded from it becomes stale.
     #[inline]
     pub(crate) fn wrote(&mut self, span: Span) {
+        if span.flags & (Slot::CODE | Slot::WATCHED) != 0 {
+            self.wrote_noted(span);
+        }
+    }
+
+    /// As [`Cpu::wrote`], after an interlocked update, which is a fetch too.
+    #[inline]
+    fn updated(&mut self, span: Span) {
+        if span.flags & (Slot::CODE | Slot::WATCHED) != 0 {
+            if span.flags & Slot::WATCHED != 0 {
+                self.touched(span.addr, span.len, false);
+            }
+            self.wrote_noted(span);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wrote_noted(&mut self, span: Span) {
         if span.flags & Slot::CODE != 0 {
             self.wrote_code(span.page, span.offset, span.len);
         }
+        if span.flags & Slot::WATCHED != 0 {
+            self.touched(span.addr, span.len, true);
+        }
+    }
+
+    /// Fills for fetching the piece of at most `len` bytes at `addr`.
+    #[cold]
+    #[inline(never)]
+    fn fill_fetch(&mut self, addr: u64, len: usize) -> Result<Slot, Trap> {
+        let slot = self.fill_slot(addr, false)?;
+        if slot.flags & Slot::WATCHED != 0 {
+            self.touched(addr, piece(addr, len, slot).len, false);
+        }
+        Ok(slot)
     }
 
     /// Recognises every fetch exception of an operand without fetching it.
     #[inline]
     pub(crate) fn probe_read(&mut self, addr: u64, len: u64) -> Result<(), Trap> {
-        self.each_page(addr, len as usize, |cpu, addr, part| cpu.read_span(addr, part).map(drop))
+        self.each_page(addr, len as usize, |cpu, addr, _| {
+            let slot = cpu.tlb[(addr >> 12) as usize % TLB_SLOTS];
+            if slot.read == (addr & !0xfff | cpu.context) {
+                return Ok(());
+            }
+            cpu.fill_slot(addr, false).map(drop)
+        })
     }
 
     /// Recognises every store exception of an operand without storing.
@@ -268,7 +310,7 @@ impl Cpu {
     ) -> Result<(bool, u32), Trap> {
         let span = self.write_span(addr, 4)?;
         let result = self.ram.compare_exchange_u32_be(span.offset, expected, new);
-        self.wrote(span);
+        self.updated(span);
         Ok(found(result))
     }
 
@@ -282,7 +324,7 @@ impl Cpu {
     ) -> Result<(bool, u64), Trap> {
         let span = self.write_span(addr, 8)?;
         let result = self.ram.compare_exchange_u64_be(span.offset, expected, new);
-        self.wrote(span);
+        self.updated(span);
         Ok(found(result))
     }
 
@@ -296,7 +338,7 @@ impl Cpu {
     ) -> Result<(bool, u128), Trap> {
         let span = self.write_span(addr, 16)?;
         let result = self.ram.compare_exchange_u128_be(span.offset, expected, new);
-        self.wrote(span);
+        self.updated(span);
         Ok(found(result))
     }
 
@@ -311,7 +353,7 @@ impl Cpu {
         }
         let span = self.write_span(addr, 4)?;
         let old = self.ram.fetch_update_u32_be(span.offset, update);
-        self.wrote(span);
+        self.updated(span);
         Ok(old)
     }
 
@@ -327,7 +369,7 @@ impl Cpu {
         }
         let span = self.write_span(addr, 8)?;
         let old = self.ram.fetch_update_u64_be(span.offset, update);
-        self.wrote(span);
+        self.updated(span);
         Ok(old)
     }
 
@@ -340,7 +382,7 @@ impl Cpu {
             ByteOp::Or => self.ram.fetch_or_u8(span.offset, value),
             ByteOp::Xor => self.ram.fetch_xor_u8(span.offset, value),
         };
-        self.wrote(span);
+        self.updated(span);
         Ok(old)
     }
 
@@ -444,7 +486,7 @@ impl Cpu {
 #[inline(always)]
 fn piece(addr: u64, len: usize, slot: Slot) -> Span {
     let len = len.min(0x1000 - (addr & 0xfff) as usize);
-    Span { offset: addr.wrapping_add(slot.addend) as usize, len, page: slot.page, flags: slot.flags }
+    Span { offset: addr.wrapping_add(slot.addend) as usize, len, addr, page: slot.page, flags: slot.flags }
 }
 
 /// Whether an operand touches more than one page.

@@ -3,6 +3,7 @@
 use crate::access::{Slot, TLB_SLOTS};
 use crate::dat::{Contexts, View};
 use crate::op::{Flow, Op, Trap};
+use crate::run::Debug;
 use crate::system::{CoreExit, Env, Pending, Side};
 use cloister_arch::s390x::{Exit, Psw, program};
 use cloister_memory::Ram;
@@ -92,6 +93,10 @@ pub(crate) struct Cpu {
     pub(crate) retired: u64,
     /// What the completion of the last exit does.
     pub(crate) pending: Option<Pending>,
+    /// A debugger looks at this CPU.
+    pub(crate) debug: Option<Box<Debug>>,
+    /// Where the CPU has stopped for its debugger, until the next instruction.
+    pub(crate) debug_passed: Option<u64>,
 }
 
 impl Cpu {
@@ -137,6 +142,8 @@ impl Cpu {
             program_streak: 0,
             retired: 0,
             pending: None,
+            debug: None,
+            debug_passed: None,
             fixed_overflow: false,
         };
         cpu.initial_reset();

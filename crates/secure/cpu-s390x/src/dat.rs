@@ -8,7 +8,7 @@ use crate::access::{Slot, Space, TLB_SLOTS};
 use crate::cpu::Cpu;
 use crate::op::Trap;
 use crate::system::{CoreExit, PageView};
-use cloister_arch::s390x::{Psw, program};
+use cloister_arch::s390x::{Psw, Translation, program};
 use cloister_memory::{Fill, View as StorageView};
 
 /// CR0 bit 35: low-address-protection control.
@@ -249,6 +249,10 @@ impl Cpu {
         }
         let addend = (filled.offset as u64).wrapping_sub(addr & !0xfff);
         let mut slot = Slot { read: tag, write: 0, addend, page: page as u32, flags };
+        if self.is_watched(addr, access, view.dat) {
+            slot.flags |= Slot::WATCHED;
+            return Ok(slot);
+        }
         slot.set_write_tag();
         self.tlb[(addr >> 12) as usize % TLB_SLOTS] = slot;
         Ok(slot)
@@ -306,11 +310,27 @@ impl Cpu {
 
     /// Logical to real address in the current view.
     pub(crate) fn translate(&mut self, addr: u64) -> Result<Translated, Fault> {
-        let view = self.view;
+        self.translate_in(self.view, addr)
+    }
+
+    fn translate_in(&mut self, view: View, addr: u64) -> Result<Translated, Fault> {
         if !view.dat || view.asce & ASCE_REAL != 0 {
             return Ok(Translated { real: addr, protected: false, no_execute: false, key: None });
         }
         self.walk(view.asce, addr)
+    }
+
+    /// Logical to absolute address under the current PSW, for a debugger: nothing changes.
+    pub(crate) fn translate_for_debugger(&mut self, addr: u64) -> Option<Translation> {
+        let view = self.view_of(Space::Current, 0);
+        let addr = if view_is_64_bit(self.psw.mask) { addr } else { addr & 0x7fff_ffff };
+        let (trap, detail, entry) = (self.trap, self.trap_detail, self.walk_entry);
+        let translated = self.translate_in(view, addr);
+        (self.trap, self.trap_detail, self.walk_entry) = (trap, detail, entry);
+        let translated = translated.ok()?;
+        let absolute = self.absolute(translated.real);
+        self.env.storage.record(absolute >> 12)?;
+        Some(Translation { absolute, writable: !translated.protected })
     }
 
     /// Translation by the tables of `asce` (SA22-7832, chapter 3, "Translation Process").
@@ -445,6 +465,11 @@ impl Cpu {
 /// Access-control and fetch-protection bits of a large frame's entry, if it says that they are valid (bit 47).
 fn frame_key(entry: u64) -> Option<u8> {
     (entry & 0x1_0000 != 0).then_some((entry >> 8) as u8 & 0xf8)
+}
+
+/// Whether the debugger's addresses have 64 bits; else they have 31, because tools know no 24-bit mode.
+fn view_is_64_bit(psw_mask: u64) -> bool {
+    psw_mask & Psw::EA != 0
 }
 
 /// Key-controlled protection (SA22-7832, chapter 3).

@@ -3,6 +3,8 @@
 //!
 //! What an instruction does is in `insn` and `control`; how an interruption is taken is in `interrupt`.
 
+mod debug;
+
 use crate::access::{Slot, TLB_SLOTS};
 use crate::cpu::Cpu;
 use crate::dat::{Access, TRAP_LEAVE};
@@ -13,6 +15,7 @@ use crate::system::{CoreExit, Local, RunLimit, Store, ns_from_tod};
 use cloister_arch::s390x::{Completion, Exit, Psw, program};
 use cloister_cpu::{BlockLink, CodeCache, CodeKey, Decode, request};
 use cloister_memory::{Shootdown, Storage};
+pub(crate) use debug::Debug;
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -88,18 +91,20 @@ impl Vcpu {
     fn run_entered(&mut self, limit: RunLimit, completion: Option<Completion>) -> CoreExit {
         let end = limit.instructions.map(|n| self.cpu.executed.saturating_add(n));
         self.cpu.serve_flushes();
-        if let Err(exit) = self.cpu.complete(completion) {
+        self.cpu.prepare_debug();
+        if let Err(exit) = self.cpu.complete(completion).and_then(|()| self.cpu.stop_behind_completed()) {
             return exit;
         }
+        let debugged = self.cpu.debug.is_some();
         loop {
-            match self.between_blocks(limit, end) {
+            let executed = match self.between_blocks(limit, end) {
                 Err(exit) => return exit,
-                Ok(0) => {}
-                Ok(chunk) => {
-                    if let Err(exit) = self.execute(chunk) {
-                        return exit;
-                    }
-                }
+                Ok(0) => Ok(()),
+                Ok(chunk) if debugged => self.execute_debugged(chunk),
+                Ok(chunk) => self.execute(chunk),
+            };
+            if let Err(exit) = executed {
+                return exit;
             }
         }
     }
@@ -139,7 +144,9 @@ impl Vcpu {
                 }
             }
         }
-        if cpu.take_interruption()? {
+        let goes_on = cpu.goes_on_from_breakpoint();
+        if !goes_on && cpu.take_interruption()? {
+            cpu.stop_behind()?;
             return Ok(0);
         }
         if cpu.psw.mask & Psw::WAIT != 0 {
@@ -155,6 +162,7 @@ impl Vcpu {
             None => POLL,
             Some(tod) => env.clock.instructions_until(ns_from_tod(tod)).clamp(1, POLL),
         };
+        let poll = if goes_on { 1 } else { poll };
         Ok(end.map_or(poll, |end| poll.min(end - cpu.executed)))
     }
 

@@ -34,6 +34,7 @@ impl Cpu {
         }
         self.program_streak = 0;
         self.pending = None;
+        self.forget_stops();
         self.flush_translations();
     }
 
@@ -128,8 +129,13 @@ impl Cpu {
         }
     }
 
-    /// Takes over a state; the CPU address stays.
+    /// Takes over a state; the CPU address stays. With another PSW address nothing is left to be completed, and
+    /// no debugger has seen the CPU there.
     pub(crate) fn restore(&mut self, state: &CpuState) {
+        if state.psw.addr != self.psw.addr {
+            self.pending = None;
+            self.forget_stops();
+        }
         self.gprs = state.gprs;
         self.ars = state.ars;
         self.crs = state.crs;
@@ -142,7 +148,6 @@ impl Cpu {
         self.breaking_event = state.breaking_event;
         self.executed = state.instructions;
         self.retired = self.executed;
-        self.pending = None;
         self.program_streak = 0;
         self.set_psw(state.psw);
         self.flush_translations();

@@ -7,8 +7,8 @@ use crate::cpu::Cpu;
 use crate::dat::KEY_CHANGE;
 use crate::run::Vcpu;
 use cloister_arch::s390x::{
-    Completion, CpuState, Exit, FloatingInterrupt, IoInterrupt, LocalInterrupt, ResetKind, RunState,
-    TimeMode, VmConfig, facility,
+    Completion, CpuState, Exit, FloatingInterrupt, GuestDebug, IoInterrupt, LocalInterrupt, ResetKind,
+    RunState, TimeMode, Translation, VmConfig, facility,
 };
 use cloister_cpu::{Clock, ClockMode, CpuRendezvous, Rendezvous, request};
 use cloister_memory::{Shootdown, Storage};
@@ -40,6 +40,9 @@ pub enum Error {
         /// Version expected.
         expected: u16,
     },
+    /// A debugger asks for a CPU that it must not see.
+    #[error("the guest runs protected: its registers are not visible to the host")]
+    Protected,
 }
 
 /// How far to run.
@@ -507,6 +510,32 @@ impl System {
         Ok(())
     }
 
+    /// What stops a CPU, which must not be running, for its debugger, in place of what was set. Refused while the
+    /// guest is protected; forgotten when it becomes so.
+    pub fn set_guest_debug(&self, cpu: u16, debug: &GuestDebug) -> Result<(), Error> {
+        let mut vcpu = self.vcpu(cpu)?;
+        if self.env.protected().is_some() {
+            return Err(Error::Protected);
+        }
+        vcpu.cpu.set_debug(debug);
+        Ok(())
+    }
+
+    /// Where a logical address leads under the PSW of a CPU, which must not be running. Refused while the guest
+    /// is protected.
+    pub fn translate(&self, cpu: u16, address: u64) -> Result<Option<Translation>, Error> {
+        let mut vcpu = self.vcpu(cpu)?;
+        if self.env.protected().is_some() {
+            return Err(Error::Protected);
+        }
+        let cpu = &mut vcpu.cpu;
+        cpu.side.enter();
+        cpu.serve_flushes();
+        let translation = cpu.translate_for_debugger(address);
+        cpu.side.leave();
+        Ok(translation)
+    }
+
     /// Guest time in TOD units.
     pub fn tod(&self) -> u64 {
         self.env.tod()
@@ -552,9 +581,14 @@ impl System {
         }
         self.env.set_facilities(list);
         self.env.has_guest.store(guest.is_some(), Ordering::Release);
+        let active = guest.as_ref().is_some_and(|guest| guest.active());
         *self.env.protected.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = guest;
         for vcpu in &self.vcpus {
-            lock(vcpu).forget_code();
+            let mut vcpu = lock(vcpu);
+            vcpu.forget_code();
+            if active {
+                vcpu.cpu.drop_debug();
+            }
         }
     }
 

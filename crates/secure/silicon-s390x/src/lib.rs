@@ -170,6 +170,8 @@ impl GuestSide {
         let forbidden = match &request {
             CpuRequest::State { .. }
             | CpuRequest::SetState { .. }
+            | CpuRequest::SetGuestDebug { .. }
+            | CpuRequest::Translate { .. }
             | CpuRequest::Reset { .. }
             | CpuRequest::SetRunState { .. } => true,
             CpuRequest::InjectLocal { interrupt, .. } => {
@@ -178,9 +180,13 @@ impl GuestSide {
             _ => false,
         };
         if forbidden && self.is_protected() {
-            return CpuResponse::Refused(
-                "the CPU belongs to a protected guest: only the Ultravisor may".into(),
-            );
+            return CpuResponse::Refused(match request {
+                CpuRequest::State { .. }
+                | CpuRequest::SetState { .. }
+                | CpuRequest::SetGuestDebug { .. }
+                | CpuRequest::Translate { .. } => cloister_cpu_s390x::Error::Protected.to_string(),
+                _ => "the CPU belongs to a protected guest: only the Ultravisor may".into(),
+            });
         }
         self.perform(request).unwrap_or_else(|error| CpuResponse::Refused(error.to_string()))
     }
@@ -208,6 +214,10 @@ impl GuestSide {
             CpuRequest::Instructions => {
                 let counts = (0..system.cpus()).map(|cpu| system.instructions(cpu)).collect();
                 return Ok(CpuResponse::Instructions(counts));
+            }
+            CpuRequest::SetGuestDebug { cpu, debug } => system.set_guest_debug(cpu, &debug)?,
+            CpuRequest::Translate { cpu, address } => {
+                return Ok(CpuResponse::Translated(system.translate(cpu, address)?));
             }
         }
         Ok(CpuResponse::Done)
