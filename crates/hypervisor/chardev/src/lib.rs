@@ -1,2 +1,40 @@
-//! Character devices: sockets, terminals, files, pseudo-terminals, and passed file descriptors.
+//! Character devices: where the monitor, gdb and the guest's console meet a person or a program. One type,
+//! [`Chardev`], stands in front of sockets, pseudo-terminals, files, pipes and the terminal; one thread per device
+//! moves the bytes, so that neither the guest nor a monitor ever waits for a peer.
+//!
+//! Nothing here knows a protocol: QMP, the human monitor and gdb's packets are their own crates. It parses no
+//! options either; `cloister-options` does.
+//!
+//! # How it is used
+//!
+//! ```text
+//! let fds   = Arc::new(FdStore::new());                 // descriptor sets and named descriptors, shared
+//! let dev   = Chardev::open(&spec, &fds)?;              // Arc<Chardev>; never waits for a peer
+//! if let Some(line) = dev.announcement() { … }          // "char device redirected to /dev/pts/3 (label a)"
+//! dev.wait_for_peer();                                  // for wait=on, after printing dev.waiting_line()
+//!
+//! // A monitor or gdb, in its own thread:
+//! let port = dev.attach_session()?;                     // claims the device
+//! while let Some(session) = port.accept() {             // blocks; None after close() or when no more can come
+//!     let n = session.recv(&mut buffer);                // blocks; 0 is the end
+//!     session.send(b"…")?;                              // never blocks; SendError::Slow or Disconnected
+//!     let fd = session.take_fd();                       // SCM_RIGHTS, in order
+//!     let events = session.sender();                    // Clone + Send, for other threads
+//! }                                                     // dropping the session hangs up after what is queued
+//!
+//! // The guest's console:
+//! let port = dev.attach_stream(|event| …)?;             // StreamEvent::{Bytes, Break, Opened, Closed}
+//! port.write(b"…");                                     // never blocks
+//! dev.close();                                          // flushes briefly; everybody waiting wakes up
+//! ```
+//!
+//! # Promises against hostile peers
+//!
+//! * A session queues at most [`SESSION_LIMIT`] bytes (and the one message that crosses it) for a peer that does not
+//!   read; then [`Sender::send`] says [`SendError::Slow`] and queues nothing.
+//! * A stream keeps the newest [`STREAM_LIMIT`] bytes for such a peer and drops the **oldest**: the end of a console's
+//!   output is what tells why a guest died. Without a peer the output is dropped, as in QEMU.
+//! * Unread input is bounded by [`INPUT_LIMIT`]; the peer then waits. At most [`FD_LIMIT`] passed descriptors wait to
+//!   be taken; any more are closed.
+//! * One client at a time; further ones wait in the kernel's backlog.
 #![forbid(unsafe_code)]
