@@ -6,6 +6,7 @@ use crate::{
 };
 use cloister_options::{Catalogue, CommandLine, DeviceSpec, ObjectSpec};
 use cloister_platform::Vm;
+use cloister_platform::arch::s390x::DebugExit;
 use std::sync::Arc;
 
 /// A machine. Every method may be called from every thread but the machine's own CPU threads, at any time.
@@ -32,6 +33,12 @@ pub trait Machine: Send + Sync {
     /// As [`cont`](Self::cont), for these CPUs only; the others stay out of the core until the next stop. For
     /// debuggers: the end of a step is told as [`Event::Debug`](crate::Event::Debug).
     fn cont_only(&self, cpus: &[u16]) -> Result<(), ControlError>;
+
+    /// Why a debugger's stop came about, told once for each: several CPUs may stop at the same time. Machines
+    /// without CPUs have none.
+    fn debug_exit(&self) -> Option<(u16, DebugExit)> {
+        None
+    }
 
     /// Resets the machine; the guest starts again, or stays stopped if it is.
     fn reset(&self, cause: Cause) -> Result<(), ControlError>;
