@@ -8,6 +8,8 @@
 mod error;
 mod events;
 mod facts;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 mod machine;
 mod run_state;
 
