@@ -261,8 +261,10 @@ impl GuestDebug {
 }
 
 /// A range of storage operands that a debugger watches, as with program-event recording (SA22-7832, chapter 4):
-/// the CPU stops behind the instruction, or behind the unit of operation of an interruptible one. Instruction
-/// fetches, table walks and what an interruption stores in the prefix area are no operands.
+/// the CPU stops behind the instruction, also one that the hypervisor completes. Of an instruction that ends in a
+/// program interruption only what it has stored counts, and the CPU stops at the handler. Instruction fetches,
+/// table walks, what an interruption stores in the prefix area and operands by real or absolute address (under
+/// DAT) are not watched; nor is what other CPUs and devices store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watchpoint {
     /// First logical address.

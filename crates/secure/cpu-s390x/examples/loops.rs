@@ -1,8 +1,9 @@
-//! Instructions per second of three endless loops: arithmetic, storage, branches. `loops [SECONDS]`
+//! Instructions per second of three endless loops: arithmetic, storage, branches; then with a debugger that has set a
+//! breakpoint, a watchpoint and both elsewhere. `loops [SECONDS]`
 //!
 //! Upper bounds, not the speed of a kernel; for that there is the `boot` example.
 
-use cloister_arch::s390x::{Psw, RunState, TimeMode, VmConfig, facility};
+use cloister_arch::s390x::{GuestDebug, Psw, RunState, TimeMode, VmConfig, WatchKind, Watchpoint, facility};
 use cloister_cpu_s390x::{FACILITIES, RunLimit, System};
 use cloister_memory::Storage;
 use std::sync::Arc;
@@ -49,14 +50,27 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         state.run_state = RunState::Operating;
         system.set_state(0, &state)?;
         let limit = RunLimit { instructions: Some(5_000_000), block: false };
-        let mut best = f64::MAX;
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(seconds) {
-            let begin = Instant::now();
-            system.run(0, limit, None)?;
-            best = best.min(begin.elapsed().as_secs_f64());
+        let breakpoint = GuestDebug { breakpoints: vec![0x2003, 0x9000], ..GuestDebug::default() };
+        let watch = |address| vec![Watchpoint { address, len: 8, kind: WatchKind::Write }];
+        let elsewhere = GuestDebug { watchpoints: watch(0xf000), ..GuestDebug::default() };
+        let same_page = GuestDebug { watchpoints: watch(0x8800), ..GuestDebug::default() };
+        for (setting, debug) in [
+            ("", GuestDebug::default()),
+            (", breakpoint", breakpoint),
+            (", watchpoint", elsewhere),
+            (", watchpoint in the page", same_page),
+        ] {
+            system.set_guest_debug(0, &debug)?;
+            let mut best = f64::MAX;
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_secs(seconds) {
+                let begin = Instant::now();
+                system.run(0, limit, None)?;
+                best = best.min(begin.elapsed().as_secs_f64());
+            }
+            let label = format!("{name}{setting}");
+            println!("{label:<36} {:6.0} million instructions a second", 5.0 / best);
         }
-        println!("{name:<12} {:6.0} million instructions a second", 5.0 / best);
     }
     Ok(())
 }

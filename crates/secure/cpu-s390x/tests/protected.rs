@@ -1,10 +1,13 @@
 //! The core under a protecting mechanism: views, imports, calls, filters. The mechanism here is a stub.
 #![expect(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
 
-use cloister_arch::s390x::{Exit, Instruction, Psw, RunState, TimeMode, VmConfig, facility};
-use cloister_cpu_s390x::{CoreExit, PageView, RunLimit, SecureGuest, System, UvcAnswer};
+use cloister_arch::s390x::{
+    Exit, GuestDebug, Instruction, Psw, RunState, TimeMode, VmConfig, WatchKind, Watchpoint, facility,
+};
+use cloister_cpu_s390x::{CoreExit, Error, PageView, RunLimit, SecureGuest, System, UvcAnswer};
 use cloister_memory::{NoShootdown, Representation, Shootdown, Storage};
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 struct Stub {
@@ -146,4 +149,82 @@ fn a_protected_guest_that_loops_in_exceptions_does_not_show_where() {
     new.write_u64_be(offset + 0x1d8, 0xabcd1);
     let CoreExit::Guest(Exit::Stuck { reason }) = run(&system) else { panic!() };
     assert!(reason.contains("again and again") && !reason.contains("abcd1"), "{reason}");
+}
+
+/// A mechanism that is switched on while the machine runs.
+struct Switched(Stub, AtomicBool);
+
+impl SecureGuest for Switched {
+    fn active(&self) -> bool {
+        self.1.load(Ordering::SeqCst)
+    }
+
+    fn resolve(&self, cpu: u16, page: u64, write: bool) -> PageView {
+        self.0.resolve(cpu, page, write)
+    }
+
+    fn uvc(&self, cpu: u16, block: &mut [u8], flush: &dyn Shootdown) -> UvcAnswer {
+        self.0.uvc(cpu, block, flush)
+    }
+}
+
+#[test]
+fn what_a_debugger_set_in_the_clear_is_dropped_when_the_guest_becomes_protected() {
+    let program = "lghi %r2,3; 0: mvghi 0x400(%r0),1; lg %r3,0x400(%r0); brctg %r2,0b";
+    let every = (0x2000..0x2040).collect::<Vec<_>>();
+    let watchpoints = vec![Watchpoint { address: 0, len: 0x1000, kind: WatchKind::Access }];
+    for debug in [
+        GuestDebug { breakpoints: every.clone(), ..GuestDebug::default() },
+        GuestDebug { watchpoints: watchpoints.clone(), ..GuestDebug::default() },
+        GuestDebug { single_step: true, ..GuestDebug::default() },
+        GuestDebug { single_step: true, breakpoints: every, watchpoints },
+    ] {
+        let system = system(program, &[]);
+        let stub = Stub { storage: Arc::clone(system.storage()), shared: Mutex::default() };
+        let guest = Arc::new(Switched(stub, AtomicBool::new(false)));
+        system.set_protected(Some(Arc::clone(&guest) as _));
+        system.set_guest_debug(0, &debug).unwrap();
+        // It works, and a stop is due when the guest becomes protected.
+        assert!(matches!(run(&system), CoreExit::Guest(Exit::Debug(_))));
+        let state = system.state(0).unwrap();
+        for page in [0, 1, 2] {
+            system.storage().unshare(page, &NoShootdown).unwrap();
+        }
+        guest.1.store(true, Ordering::SeqCst);
+        system.set_protected(Some(Arc::clone(&guest) as _));
+        let mut start = state.clone();
+        start.psw.addr = 0x2000;
+        system.set_state(0, &start).unwrap();
+        assert!(matches!(run(&system), CoreExit::Guest(Exit::DisabledWait(Psw { addr: 0, .. }))));
+        // Nothing can be set or asked now, and what was set does not come back with the clear guest.
+        let refused = system.set_guest_debug(0, &debug).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the guest runs protected: its registers are not visible to the host"
+        );
+        assert!(matches!(system.translate(0, 0x2000), Err(Error::Protected)));
+        guest.1.store(false, Ordering::SeqCst);
+        for page in [0, 1, 2] {
+            system.storage().share(page, &NoShootdown).unwrap();
+        }
+        system.set_protected(Some(guest));
+        system.set_state(0, &start).unwrap();
+        assert!(matches!(run(&system), CoreExit::Guest(Exit::DisabledWait(_))));
+    }
+}
+
+#[test]
+fn a_step_that_was_due_in_the_clear_is_not_reported_by_a_protected_cpu() {
+    let system = system("diag %r4,%r6,0x258; lghi %r3,1", &[]);
+    let stub = Stub { storage: Arc::clone(system.storage()), shared: Mutex::default() };
+    let guest = Arc::new(Switched(stub, AtomicBool::new(false)));
+    system.set_protected(Some(Arc::clone(&guest) as _));
+    system.set_guest_debug(0, &GuestDebug { single_step: true, ..GuestDebug::default() }).unwrap();
+    assert!(matches!(run(&system), CoreExit::Guest(Exit::Instruction(_))));
+    for page in [0, 1, 2] {
+        system.storage().unshare(page, &NoShootdown).unwrap();
+    }
+    guest.1.store(true, Ordering::SeqCst);
+    system.set_protected(Some(guest));
+    assert!(matches!(run(&system), CoreExit::Guest(Exit::DisabledWait(_))));
 }
