@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::chardev::{CharBackend, Chardev};
 use crate::error::{Location, Warning};
 use crate::invocation::Target;
+use crate::process::{Actions, AddFd, MemoryMap, Sandbox};
 use crate::schema::Properties;
 
 /// A virtual machine as the user wants it.
@@ -54,16 +55,34 @@ pub struct CommandLine {
     pub no_defaults: bool,
     /// `-no-user-config`.
     pub no_user_config: bool,
-    /// `-no-reboot`.
+    /// Whether [`Actions::reboot`] is to power off: `-no-reboot`.
     pub no_reboot: bool,
-    /// `-no-shutdown`.
+    /// Whether [`Actions::shutdown`] is to pause: `-no-shutdown`.
     pub no_shutdown: bool,
+    /// `-action` and the options that are short for parts of it.
+    pub actions: Actions,
+    /// `-daemonize`: go on in the background, without the standard streams.
+    pub daemonize: bool,
+    /// `-pidfile`.
+    pub pid_file: Option<PathBuf>,
+    /// `-add-fd`, in order.
+    pub fd_sets: Vec<AddFd>,
+    /// `-gdb` or `-s`: where to wait for a debugger; never [`CharBackend::None`].
+    pub gdb: Option<CharBackend>,
+    /// `-sandbox`, if it was given.
+    pub sandbox: Option<Sandbox>,
+    /// `-memory-map`.
+    pub memory_map: Option<MemoryMap>,
     /// `-S`: wait for the monitor before the first instruction.
     pub stopped: bool,
     /// `-only-migratable`: refuse what cannot be migrated.
     pub only_migratable: bool,
-    /// `-name`.
+    /// `-name guest=`.
     pub name: Option<String>,
+    /// `-name process=`.
+    pub process_name: Option<String>,
+    /// `-name debug-threads=`.
+    pub debug_threads: bool,
     /// `-uuid`.
     pub uuid: Option<[u8; 16]>,
     /// `-rtc`.
@@ -106,7 +125,10 @@ impl CommandLine {
                 .find(|chardev| chardev.id == *id)
                 .map_or(CharBackend::None, |chardev| chardev.backend.clone()),
             Some(backend) => backend.clone(),
-            None if self.display == Display::Nographic && !self.no_defaults => {
+            None if self.display == Display::Nographic
+                && !self.no_defaults
+                && self.machine.name != "none" =>
+            {
                 CharBackend::Stdio { with_monitor: self.monitors.is_empty() }
             }
             None => CharBackend::None,
@@ -156,6 +178,12 @@ pub struct AccelSpec {
     pub multi_threaded: Option<bool>,
     /// Every property as given.
     pub properties: Properties,
+}
+
+impl AccelSpec {
+    pub(crate) fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), multi_threaded: None, properties: Properties::default() }
+    }
 }
 
 /// `-cpu`.
@@ -385,6 +413,10 @@ pub struct LogOptions {
     pub items: Vec<String>,
     /// `-D`.
     pub file: Option<PathBuf>,
-    /// `-trace`, as given.
+    /// `-trace enable=` and `-d trace:`: patterns of event names, one each.
     pub trace: Vec<String>,
+    /// `-trace events=`: a file with such patterns.
+    pub trace_events: Option<PathBuf>,
+    /// `-trace file=`: where to write the events.
+    pub trace_file: Option<PathBuf>,
 }

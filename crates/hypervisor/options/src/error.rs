@@ -37,7 +37,18 @@ pub struct OptionError {
 impl OptionError {
     /// The whole message for stderr: `PROG: LOCATION: text` and hint lines, without the final newline.
     pub fn report(&self, program: &str) -> String {
-        format!("{program}: {self}")
+        let at = prefix(self.location.as_ref());
+        let line = |problem: &Problem| format!("{program}: {at}{problem}");
+        match &self.problem {
+            Problem::Several(problems) => problems.iter().map(line).collect::<Vec<_>>().join("\n"),
+            problem => line(problem),
+        }
+    }
+
+    /// The message alone, without location and hint lines: what a monitor answers.
+    pub fn headline(&self) -> String {
+        let text = self.problem.to_string();
+        text.lines().next().unwrap_or_default().to_owned()
     }
 }
 
@@ -48,12 +59,15 @@ pub struct Warning {
     pub location: Option<Location>,
     /// The text, with hint lines after a newline.
     pub text: String,
+    /// Whether the text begins with the word "warning"; otherwise it only says what was done.
+    pub is_warning: bool,
 }
 
 impl Warning {
     /// The whole message for stderr: `PROG: LOCATION: warning: text`.
     pub fn report(&self, program: &str) -> String {
-        format!("{program}: {}warning: {}", prefix(self.location.as_ref()), self.text)
+        let word = if self.is_warning { "warning: " } else { "" };
+        format!("{program}: {}{word}{}", prefix(self.location.as_ref()), self.text)
     }
 }
 
@@ -100,6 +114,11 @@ pub enum Problem {
     Inconsistent(String),
     #[error("Parameter '{0}' is nested too deeply")]
     TooDeep(String),
+    /// Several messages, each on a line with program and location of its own.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<Problem>),
+    #[error("{0}: {1}")]
+    At(Location, Box<Problem>),
     #[error("JSON parse error, {0}")]
     Json(String),
     #[error("Expecting at most one JSON value")]
@@ -115,6 +134,8 @@ pub enum Problem {
     Loadparm(char),
     #[error("LOADPARM: '{0}' is longer than 8 characters")]
     LoadparmLength(String),
+    #[error("No machine specified, and there is no default\nUse -machine help to list supported machines")]
+    NoDefaultMachine,
     #[error("invalid accelerator {0}")]
     InvalidAccelerator(String),
     #[error("The -accel and \"-machine accel=\" options are incompatible")]
@@ -222,8 +243,63 @@ pub enum Problem {
     ChardevNotFound(String),
     #[error("cannot use stdio by multiple character devices")]
     StdioTwice,
-    #[error("'{0}' needs a file name")]
-    CharPath(&'static str),
+    #[error("cannot use stdio with -daemonize")]
+    StdioDaemon,
+    #[error("-nographic cannot be used with -daemonize")]
+    NographicDaemon,
+    #[error("could not connect serial device to character backend '{0}'")]
+    SerialBackend(String),
+    #[error("parse error: {0}")]
+    MonitorBackend(String),
+    #[error("chardev: \"{0}\" missing backend")]
+    CharWithoutBackend(String),
+    #[error("chardev: file: no filename given")]
+    CharFileName,
+    #[error("chardev: pipe: no device path given")]
+    CharPipePath,
+    #[error("chardev: socket: no port given")]
+    CharSocketPort,
+    #[error("chardev: socket: no address given; one of 'path', 'host' and 'fd' is required")]
+    CharSocketAddress,
+    #[error("None or one of 'path', 'fd' or 'host' option required.")]
+    CharSocketAddresses,
+    #[error("UNIX socket path '{0}' is too long\nPath must be less than 108 bytes")]
+    CharSocketPath(String),
+    #[error("Unable to parse FD number {0}")]
+    CharSocketFd(String),
+    #[error("'{0}' is not a TCP port; give a number from 0 to 65535")]
+    CharPort(String),
+    #[error("'delay' and 'nodelay' are mutually exclusive")]
+    CharDelay,
+    #[error("'wait' option is incompatible with socket in client connect mode")]
+    CharWaitAsClient,
+    #[error("'reconnect' option is incompatible with socket in server listen mode")]
+    CharReconnectAsServer,
+    #[error("Device '{0}' is in use")]
+    CharInUse(String),
+    #[error("chardev '{0}' has mux=on, but QMP does not share; give it a chardev of its own")]
+    CharMuxForQmp(String),
+    #[error("'pretty' is not compatible with HMP monitors")]
+    PrettyForPeople,
+    #[error("gdbstub: meaningless to attach gdb to a machine without any CPU.")]
+    GdbWithoutCpu,
+    #[error(
+        "gdbstub: '{0}' is no place to wait for gdb; use tcp::PORT, unix:PATH,server=on,wait=off or chardev:ID"
+    )]
+    GdbBackend(String),
+
+    #[error("fd option is required and must be non-negative")]
+    FdRequired,
+    #[error("set option is required and must be non-negative")]
+    FdSetRequired,
+    #[error("fd cannot be a standard I/O stream")]
+    FdStandard,
+    #[error("invalid argument for {0}")]
+    SandboxArgument(&'static str),
+    #[error("the picture '{0}' would be in a format that is not known; end its name in .svg or .png")]
+    PictureFormat(String),
+    #[error("log item '{0}' is not known\nUse -d help to list log items")]
+    LogItem(String),
 
     #[error("failed to parse UUID string: wrong format")]
     Uuid,

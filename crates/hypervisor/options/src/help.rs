@@ -5,8 +5,9 @@
 use std::fmt::Write;
 
 use crate::catalogue::{Catalogue, DeviceType, MachineType, ObjectType};
+use crate::chardev::parse::BACKENDS;
 use crate::schema::{Key, Kind};
-use crate::table::{Argument, OptionSpec, Section, options};
+use crate::table::{Argument, LOG_ITEMS, OptionSpec, Section, options};
 use crate::tables::cpus::feature_names;
 use crate::version::version_text;
 
@@ -162,6 +163,18 @@ pub(crate) fn device_properties(device: &DeviceType) -> String {
 
 pub(crate) fn accelerators(catalogue: &Catalogue) -> String {
     format!("Accelerators supported in QEMU binary:\n{}\n", catalogue.accelerators().join("\n"))
+}
+
+pub(crate) fn chardevs() -> String {
+    format!("Available chardev backend types: \n  {}\n", BACKENDS.join("\n  "))
+}
+
+pub(crate) fn log_items() -> String {
+    let mut out = String::from("Log items (comma separated):\n");
+    for (name, doc) in LOG_ITEMS {
+        let _ = writeln!(out, "{name:<15} {doc}");
+    }
+    out
 }
 
 pub(crate) fn option_keys(spec: &OptionSpec) -> String {

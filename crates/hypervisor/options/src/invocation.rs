@@ -21,8 +21,8 @@ pub enum Target {
 }
 
 impl Target {
-    /// Every target whose machines this version has.
-    pub const AVAILABLE: &'static [Self] = &[Self::S390x];
+    /// Every target that a program's name can choose. All have the machine `none`.
+    pub const AVAILABLE: &'static [Self] = &[Self::S390x, Self::X86_64, Self::Ppc64];
 
     /// The name as in `qemu-system-NAME`.
     pub fn name(self) -> &'static str {
@@ -33,7 +33,7 @@ impl Target {
         }
     }
 
-    /// The available target with this name.
+    /// The target with this name.
     fn from_name(name: &str) -> Result<Self, OptionError> {
         Self::AVAILABLE.iter().copied().find(|target| target.name() == name).ok_or_else(|| {
             let available: Vec<_> = Self::AVAILABLE.iter().map(|t| t.name()).collect();

@@ -15,6 +15,7 @@ mod help;
 mod invocation;
 mod keyval;
 mod parser;
+mod process;
 mod schema;
 mod smp;
 mod table;
@@ -25,7 +26,9 @@ mod version;
 pub use catalogue::{
     Catalogue, CpuModel, DeviceType, MachineCapabilities, MachineType, ObjectRole, ObjectType,
 };
-pub use chardev::{CharBackend, Chardev, FdName, SocketAddress, SocketSpec};
+pub use chardev::{
+    CharBackend, Chardev, FdName, SocketAddress, SocketSpec, parse_chardev_short, parse_chardev_text,
+};
 pub use command_line::{
     AccelSpec, Boot, CommandLine, ConfidentialGuestRef, CpuSpec, DeviceSpec, Display, Drive, DriveFormat,
     DriveInterface, DriveMedia, Icount, IcountShift, LogOptions, MachineOptions, MemoryOptions, Monitor,
@@ -37,6 +40,10 @@ pub use flat::{FlatOptions, parse_flat, print_flat};
 pub use invocation::{Command, Invocation, Target, classify};
 pub use keyval::{Keyval, parse_keyval, print_keyval};
 pub use parser::{Outcome, parse};
+pub use process::{
+    Actions, AddFd, MemoryMap, PanicAction, PictureFormat, Privileges, RebootAction, Sandbox, ShutdownAction,
+    WatchdogAction,
+};
 pub use schema::{Key, Kind, OnOffAuto, Properties, PropertyValue};
 pub use table::{Argument, OptionSpec, Section, options};
 pub use tables::cpus::feature_names as s390x_feature_names;

@@ -18,7 +18,9 @@ use crate::schema::{Properties, Schema, Words};
 use crate::table::{self, Argument, OptionSpec};
 use crate::version::version_text;
 
+pub(crate) mod characters;
 mod finish;
+pub(crate) mod process;
 pub(crate) mod take;
 
 /// What a command line asks for.
@@ -116,7 +118,11 @@ pub(crate) struct Builder<'a> {
     serials: Vec<(CharBackend, Location)>,
     chardevs: Vec<(Chardev, Location)>,
     monitors: Vec<(Monitor, Location)>,
-    stdio_taken: bool,
+    /// Ids of `-mon`.
+    monitor_ids: Vec<String>,
+    gdb: Option<(CharBackend, Location)>,
+    /// Who has the terminal.
+    stdio: Option<Location>,
     rtc: Rtc,
     icount: Option<Icount>,
     line: Simple,
@@ -136,8 +142,14 @@ struct Simple {
     display: crate::command_line::Display,
     no_defaults: bool,
     no_user_config: bool,
-    no_reboot: bool,
-    no_shutdown: bool,
+    actions: crate::process::Actions,
+    daemonize: bool,
+    pid_file: Option<String>,
+    fd_sets: Vec<crate::process::AddFd>,
+    sandbox: Option<crate::process::Sandbox>,
+    memory_map: Option<crate::process::MemoryMap>,
+    process_name: Option<String>,
+    debug_threads: bool,
     stopped: bool,
     only_migratable: bool,
     name: Option<String>,
@@ -169,7 +181,9 @@ impl<'a> Builder<'a> {
             serials: Vec::new(),
             chardevs: Vec::new(),
             monitors: Vec::new(),
-            stdio_taken: false,
+            monitor_ids: Vec::new(),
+            gdb: None,
+            stdio: None,
             rtc: Rtc { base: RtcBase::Utc, clock: RtcClock::Host },
             icount: None,
             line: Simple::default(),
@@ -183,8 +197,11 @@ impl<'a> Builder<'a> {
     }
 
     fn warn(&mut self, given: &Given<'_>, texts: Vec<String>) {
-        self.warnings
-            .extend(texts.into_iter().map(|text| Warning { location: Some(given.location.clone()), text }));
+        self.warnings.extend(texts.into_iter().map(|text| Warning {
+            location: Some(given.location.clone()),
+            text,
+            is_warning: true,
+        }));
     }
 
     fn print(&self, topic: &Topic, machine: &MachineType) -> Result<String, OptionError> {
@@ -209,7 +226,7 @@ impl<'a> Builder<'a> {
             }
             Topic::Accelerators => help::accelerators(catalogue),
             Topic::DriveFormats => "Supported formats: qcow2 raw\n".to_owned(),
-            Topic::Chardevs => "Available chardev backend types: \n  file\n  null\n  stdio\n".to_owned(),
+            Topic::Chardevs => help::chardevs(),
             Topic::Option(name) => table::find(name).map(help::option_keys).unwrap_or_else(version_text),
         })
     }

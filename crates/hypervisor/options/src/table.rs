@@ -3,8 +3,9 @@
 //!
 //! What the functions do stands in [`crate::parser`].
 
+use crate::chardev::parse as chardev;
 use crate::error::Problem;
-use crate::parser::{Builder, Given, take};
+use crate::parser::{Builder, Given, characters, process, take};
 use crate::schema::{Key, Kind};
 use crate::smp;
 
@@ -149,6 +150,22 @@ const DRIVE_KEYS: &[Key] = &[
     Key::new("rerror", Kind::Choice(&["ignore", "stop", "report"]), "on an error while reading; only report"),
 ];
 
+const WATCHDOG: &[&str] = &["reset", "shutdown", "poweroff", "pause", "debug", "none", "inject-nmi"];
+
+/// Items of `-d`: our own, and those of QEMU that managers and people write.
+pub(crate) const LOG_ITEMS: &[(&str, &str)] = &[
+    ("stats", "instructions and their rate, at the end"),
+    ("int", "interruptions of the guest; accepted"),
+    ("cpu_reset", "resets of CPUs; accepted"),
+    ("mmu", "address translation; accepted"),
+    ("in_asm", "instructions as they are decoded; accepted"),
+    ("exec", "blocks of instructions as they are run; accepted"),
+    ("cpu", "registers before a block of instructions; accepted"),
+    ("unimp", "what a guest asked for that is not modelled; accepted"),
+    ("guest_errors", "what a guest should not have done; accepted"),
+    ("trace:PATTERN", "trace events by name, as -trace"),
+];
+
 const OPTIONS: &[OptionSpec] = &[
     flag("help", Section::Standard, "show this help", take::help).alias(&["h"]),
     flag("version", Section::Standard, "show the version", take::version),
@@ -181,8 +198,8 @@ const OPTIONS: &[OptionSpec] = &[
         Some("guest"),
         &[
             Key::new("guest", Kind::Text, "the name"),
-            Key::new("process", Kind::Text, "name of the process; accepted"),
-            Key::new("debug-threads", Kind::Bool, "name the threads; accepted").default("off"),
+            Key::new("process", Kind::Text, "name of the process"),
+            Key::new("debug-threads", Kind::Bool, "name the threads").default("off"),
         ],
     ),
     value("uuid", "uuid", Section::Standard, "UUID of the machine", take::uuid),
@@ -222,8 +239,40 @@ const OPTIONS: &[OptionSpec] = &[
     ),
     flag("nodefaults", Section::Standard, "make no default devices", take::nodefaults),
     flag("no-user-config", Section::Standard, "read no configuration of the user; there is none", take::no_user_config),
-    flag("no-reboot", Section::Standard, "end instead of rebooting", take::no_reboot),
-    flag("no-shutdown", Section::Standard, "stop instead of ending when the guest powers off", take::no_shutdown),
+    value("action", "[reboot=reset|shutdown][,shutdown=poweroff|pause][,panic=pause|shutdown|exit-failure|none][,watchdog=...]", Section::Standard, "what to do when the guest does one of these", process::action).keys(
+        None,
+        &[
+            Key::new("reboot", Kind::Choice(&["reset", "shutdown"]), "the guest reboots").default("reset"),
+            Key::new("shutdown", Kind::Choice(&["poweroff", "pause"]), "the guest powers off").default("poweroff"),
+            Key::new("panic", Kind::Choice(&["pause", "shutdown", "exit-failure", "none"]), "the guest gives up").default("shutdown"),
+            Key::new("watchdog", Kind::Choice(WATCHDOG), "its watchdog expires").default("reset"),
+        ],
+    ),
+    flag("no-reboot", Section::Standard, "end instead of rebooting: -action reboot=shutdown", process::no_reboot),
+    flag("no-shutdown", Section::Standard, "stop instead of ending when the guest powers off: -action shutdown=pause", process::no_shutdown),
+    value("watchdog-action", "action", Section::Standard, "the same as -action watchdog=", process::watchdog_action),
+    flag("daemonize", Section::Standard, "go on in the background once everything is set up", process::daemonize),
+    value("pidfile", "FILE", Section::Standard, "write the number of the process to this file", process::pid_file),
+    value("add-fd", "fd=N,set=N[,opaque=text]", Section::Standard, "put an inherited descriptor into a set: /dev/fdset/N then names it", process::add_fd).keys(
+        None,
+        &[
+            Key::new("fd", Kind::Unsigned(64), "the descriptor, of which a duplicate is put into the set"),
+            Key::new("set", Kind::Unsigned(64), "number of the set"),
+            Key::new("opaque", Kind::Text, "text that query-fdsets shows"),
+        ],
+    ),
+    value("sandbox", "on|off[,obsolete=allow|deny][,elevateprivileges=allow|deny|children][,spawn=allow|deny][,resourcecontrol=allow|deny]", Section::Standard, "forbid the process what it does not need", process::sandbox).keys(
+        Some("enable"),
+        &[
+            Key::new("enable", Kind::Bool, "whether to").default("off"),
+            Key::new("obsolete", Kind::Text, "allow or deny system calls that nothing needs any more").default("deny"),
+            Key::new("elevateprivileges", Kind::Text, "allow or deny more privileges, or allow them to children").default("allow"),
+            Key::new("spawn", Kind::Text, "allow or deny new processes").default("allow"),
+            Key::new("resourcecontrol", Kind::Text, "allow or deny changes of priority and affinity").default("allow"),
+        ],
+    ),
+    value("audiodev", "[driver=]none,id=ID", Section::Standard, "accepted, without effect: nothing makes a sound", process::audiodev),
+    flag("enable-kvm", Section::Standard, "the same as -machine accel=kvm", take::enable_kvm),
     flag("S", Section::Standard, "wait for the monitor before the first instruction", take::stopped),
     flag("only-migratable", Section::Standard, "refuse everything that cannot be migrated", take::only_migratable),
     value("device", "driver[,prop[=value][,...]]", Section::Standard, "add a device ('-device help' for a list, '-device DRIVER,help' for its properties)", take::device),
@@ -234,19 +283,10 @@ const OPTIONS: &[OptionSpec] = &[
     flag("nographic", Section::Display, "no graphics; the console and the monitor are this terminal", take::nographic),
     value("display", "none", Section::Display, "there is no other display yet", take::display),
     value("vga", "none", Section::Display, "there is no graphics card", take::vga),
-    value("serial", "dev", Section::Characters, "connect the console: stdio, mon:stdio, null, none, file:FILE or chardev:ID", take::serial),
-    value("chardev", "stdio|null|file,id=ID[,path=FILE][,mux=on|off]", Section::Characters, "a place for characters", take::chardev).keys(
-        Some("backend"),
-        &[
-            Key::new("backend", Kind::Text, "stdio, null or file"),
-            Key::new("path", Kind::Text, "the file"),
-            Key::new("mux", Kind::Bool, "let several users share it").default("off"),
-            Key::new("signal", Kind::Bool, "Ctrl-C ends the program").default("on"),
-            Key::new("logfile", Kind::Text, "accepted"),
-            Key::new("logappend", Kind::Bool, "accepted"),
-        ],
-    ),
-    value("mon", "[chardev=]ID[,mode=readline|control]", Section::Characters, "a monitor on a chardev", take::mon).keys(
+    value("serial", "dev", Section::Characters, "connect the console: stdio, mon:stdio, unix:PATH[,...], tcp:HOST:PORT[,...], pty, file:FILE, pipe:PATH,\nnull, none or chardev:ID", characters::serial),
+    value("chardev", "backend,id=ID[,key[=value]][,...]", Section::Characters, "a place for characters ('-chardev help' for a list)", characters::chardev).keys(Some("backend"), chardev::KEYS),
+    value("parallel", "none", Section::Characters, "no machine has that port", characters::parallel),
+    value("mon", "[chardev=]ID[,mode=readline|control][,pretty=on|off]", Section::Characters, "a monitor on a chardev", characters::mon).keys(
         Some("chardev"),
         &[
             Key::new("chardev", Kind::Text, "id of the chardev"),
@@ -254,8 +294,9 @@ const OPTIONS: &[OptionSpec] = &[
             Key::new("pretty", Kind::Bool, "indent QMP").default("off"),
         ],
     ),
-    value("monitor", "dev", Section::Characters, "a monitor for people: stdio, null, none or chardev:ID", take::monitor),
-    value("qmp", "dev", Section::Characters, "a QMP monitor: stdio, null, none or chardev:ID", take::qmp),
+    value("monitor", "dev", Section::Characters, "a monitor for people: stdio, unix:PATH[,server=on[,wait=off]], tcp:HOST:PORT[,...], pty, file:FILE,\npipe:PATH, null, none or chardev:ID; without server=on a socket connects", characters::monitor),
+    value("qmp", "dev", Section::Characters, "a QMP monitor, in the same places; unix:fd=N is an inherited socket", characters::qmp),
+    value("qmp-pretty", "dev", Section::Characters, "the same, indented", characters::qmp_pretty),
     value("kernel", "FILE", Section::Boot, "kernel, or an encrypted image of one", take::kernel),
     value("initrd", "FILE", Section::Boot, "initial ramdisk; an encrypted image has its own and ignores this one", take::initrd),
     value("append", "cmdline", Section::Boot, "kernel command line; an encrypted image has its own and ignores this one", take::append),
@@ -273,9 +314,19 @@ const OPTIONS: &[OptionSpec] = &[
         ],
     ),
     value("seed", "number", Section::Debug, "start all random numbers from this one", take::seed),
-    value("d", "item1,...", Section::Debug, "log these items", take::log_items),
-    value("D", "FILE", Section::Debug, "log to this file", take::log_file),
-    value("trace", "[[enable=]pattern][,events=file][,file=file]", Section::Debug, "trace events", take::trace).alias(&["T"]),
+    value("gdb", "dev", Section::Debug, "wait for gdb: tcp::PORT, unix:PATH,server=on,wait=off, stdio, pty, chardev:ID or none", characters::gdb),
+    flag("s", Section::Debug, "the same as -gdb tcp::1234", characters::gdb_default),
+    value("memory-map", "FILE.svg|FILE.png", Section::Debug, "at the end, draw who owns each page of the guest's memory", process::memory_map),
+    value("d", "item1,...", Section::Debug, "log these items ('-d help' for a list)", process::log_items),
+    value("D", "FILE", Section::Debug, "log to this file", process::log_file),
+    value("trace", "[[enable=]pattern][,events=file][,file=file]", Section::Debug, "trace events", process::trace).alias(&["T"]).keys(
+        Some("enable"),
+        &[
+            Key::new("enable", Kind::Text, "pattern of event names, such as kvm_sev_*"),
+            Key::new("events", Kind::Text, "file with a pattern on each line"),
+            Key::new("file", Kind::Text, "where to write the events"),
+        ],
+    ),
     later("netdev"),
     later("nic"),
     later("net"),
@@ -286,40 +337,28 @@ const OPTIONS: &[OptionSpec] = &[
     later("global"),
     later("set"),
     later("readconfig"),
-    later("add-fd"),
     later("incoming"),
     later("loadvm"),
     later("fw_cfg"),
-    later("audiodev"),
     later("audio"),
     later("vnc"),
     later("spice"),
-    later("sandbox"),
-    later("pidfile"),
     later("run-with"),
     later("runas"),
     later("numa"),
     later("smbios"),
     later("acpitable"),
-    later("gdb"),
     later("usbdevice"),
     later("virtfs"),
     later("fsdev"),
     later("tpmdev"),
     later("k"),
-    later("parallel"),
     later("dtb"),
-    later("action"),
-    later("watchdog-action"),
     later("plugin"),
     later("semihosting-config"),
     later("debugcon"),
-    later("qmp-pretty"),
     later("compat"),
-    later_flag("daemonize"),
-    later_flag("enable-kvm"),
     later_flag("preconfig"),
-    later_flag("s"),
     later_flag("usb"),
     later_flag("full-screen"),
     later_flag("semihosting"),

@@ -159,7 +159,7 @@ fn what_comes_later_is_refused_in_words() {
         refused(&["-netdev", "user,id=n"]),
         "PROG: -netdev user,id=n: -netdev is not part of this version of Cloister"
     );
-    assert!(refused(&["-qmp", "unix:/x,server=on,wait=off"]).contains("use stdio"));
+    assert!(refused(&["-monitor", "telnet::1,server=on"]).contains("use tcp:HOST:PORT"));
     assert!(refused(&["-display", "gtk"]).contains("use -display none"));
 }
 

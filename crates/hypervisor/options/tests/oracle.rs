@@ -163,6 +163,119 @@ const REFUSED: &[&[&str]] = &[
     &["-chardev", "stdio,id=a,foo=1"],
     &["-mon", "chardev=xx"],
     &["-mon", "foo=1"],
+    &["-chardev", ""],
+    &["-chardev", "socket"],
+    &["-chardev", "id=a"],
+    &["-chardev", "null,id=1"],
+    &["-chardev", "null,id=a,mux=foo"],
+    &["-chardev", "null,id=a,to=x"],
+    &["-chardev", "null,id=a", "-chardev", "null,id=a"],
+    &["-chardev", "file,id=a"],
+    &["-chardev", "file,id=a,path=/tmp/x,append=foo"],
+    &["-chardev", "pipe,id=a"],
+    &["-chardev", "socket,id=a,host=localhost"],
+    &["-chardev", "socket,id=a,path=/x,host=h"],
+    &["-chardev", "socket,id=a,path=/x,fd=3"],
+    &["-chardev", "socket,id=a,fd=foo"],
+    &["-chardev", "socket,id=a,fd="],
+    &["-chardev", "socket,id=a,path=/x,wait=on"],
+    &["-chardev", "socket,id=a,path=/x,wait=off"],
+    &["-chardev", "socket,id=a,path=/x,reconnect=foo"],
+    &["-chardev", "socket,id=a,path=/x,server=on,wait=off,reconnect=5"],
+    &["-chardev", "socket,id=a,path=/x,server=foo"],
+    &["-chardev", "socket,id=a,path=/x,server=on,wait=off,delay=off,nodelay=on"],
+    &["-chardev", LONG_SOCKET],
+    &["-chardev", "stdio,id=a", "-chardev", "stdio,id=b"],
+    &["-serial", "foo"],
+    &["-serial", ""],
+    &["-serial", "none:"],
+    &["-serial", "none,foo"],
+    &["-serial", "null,foo=1"],
+    &["-serial", "stdio,signal=off"],
+    &["-serial", "ringbuf"],
+    &["-serial", "fd:5"],
+    &["-serial", "pty:/x"],
+    &["-serial", "con:"],
+    &["-serial", "mon:none"],
+    &["-serial", "mon:chardev:a"],
+    &["-serial", "chardev:"],
+    &["-serial", "chardev:a"],
+    &["-serial", "tcp:"],
+    &["-serial", "tcp:localhost"],
+    &["-serial", "tcp:localhost:"],
+    &["-serial", "unix:/x,foo=1"],
+    &["-serial", "unix:/a=b"],
+    &["-serial", "unix:/x,server=foo"],
+    &["-serial", "unix:/x,host=foo,server=on,wait=off"],
+    &["-serial", "tcp::0,path=/tmp/x,server=on,wait=off"],
+    &["-serial", "unix:fd=x"],
+    &["-monitor", "foo"],
+    &["-monitor", "tcp:foo"],
+    &["-monitor", "unix:/x,foo=1"],
+    &["-monitor", "unix:/x,wait=off"],
+    &["-qmp", "none"],
+    &["-qmp", ""],
+    &["-qmp", "null,foo=on"],
+    &["-qmp", "unix:/x,wait=off"],
+    &["-qmp", "unix:/x,fd=3"],
+    &["-qmp-pretty", "foo"],
+    &["-mon", ""],
+    &["-mon", "a,mode=foo"],
+    &["-mon", "a,pretty=foo"],
+    &["-mon", "chardev=a,id=1"],
+    &["-chardev", "null,id=a", "-mon", "a,mode=readline,pretty=on"],
+    &["-chardev", "null,id=a", "-mon", "a,id=m", "-mon", "a,id=m"],
+    &["-chardev", "null,id=a", "-mon", "a", "-mon", "a"],
+    &["-chardev", MUX, "-mon", "a", "-mon", "a", "-mon", "a", "-mon", "a", "-mon", "a"],
+    &["-nographic", "-monitor", "stdio"],
+    // The process.
+    &["-S", "-gdb", "foo"],
+    &["-S", "-gdb", ""],
+    &["-S", "-gdb", "unix:/x,foo=1"],
+    &["-machine", "none", "-gdb", "null"],
+    &["-machine", "none", "-s"],
+    &["-daemonize", "-nographic"],
+    &["-daemonize", "-nographic", "-serial", "null"],
+    &["-daemonize", "-nographic", "-monitor", "null"],
+    &["-daemonize", "-nographic", "-machine", "none"],
+    &["-daemonize", "-serial", "stdio"],
+    &["-daemonize", "-serial", "mon:stdio"],
+    &["-daemonize", "-monitor", "stdio"],
+    &["-daemonize", "-chardev", "stdio,id=a"],
+    &["-add-fd", "fd=foo,set=1"],
+    &["-add-fd", "fd="],
+    &["-add-fd", "set="],
+    &["-add-fd", "fd=0,set=1"],
+    &["-add-fd", "fd=-1,set=1"],
+    &["-add-fd", "fd=0x2,set=1"],
+    &["-add-fd", "set=1"],
+    &["-add-fd", "fd=77,set=x"],
+    &["-add-fd", "fd=1,set=1,foo=1"],
+    &["-action", "foo=1"],
+    &["-action", "reboot=foo"],
+    &["-action", "shutdown=foo"],
+    &["-action", "panic=run"],
+    &["-action", "watchdog=foo"],
+    &["-watchdog-action", "foo"],
+    &["-sandbox", "foo"],
+    &["-sandbox", "on,obsolete=foo"],
+    &["-sandbox", "on,elevateprivileges=foo"],
+    &["-sandbox", "on,spawn=children"],
+    &["-sandbox", "on,resourcecontrol=foo"],
+    &["-sandbox", "on,foo=1"],
+    &["-audiodev", "none"],
+    &["-audiodev", "foo,id=a"],
+    &["-audiodev", "driver=none,id=a,foo=1"],
+    &["-audiodev", "{\"id\":\"audio1\",\"driver\":\"foo\"}"],
+    &["-audiodev", "{\"id\":\"audio1\"}"],
+    &["-audiodev", "{\"driver\":\"none\"}"],
+    &["-audiodev", "{\"id\":\"a\",\"driver\":\"none\",\"foo\":1}"],
+    &["-trace", "foo=1"],
+    &["-enable-kvm"],
+    &["-enable-kvm", "-accel", "tcg"],
+    &["-accel", "foo", "-accel", "bar"],
+    &["-machine", "accel=foo:bar"],
+    &["-machine", "accel=kvm:"],
     // The rest.
     &["-initrd", "x"],
     &["-append", "x"],
@@ -189,6 +302,13 @@ const REFUSED: &[&[&str]] = &[
     &["-msg", "timestamp=foo"],
     &["-overcommit", "foo=1"],
 ];
+
+const MUX: &str = "null,id=a,mux=on";
+
+const LONG_SOCKET: &str = concat!(
+    "socket,id=a,server=on,wait=off,path=/tmp/",
+    "01234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123"
+);
 
 /// Command lines that both accept, shown by the refusal of a bad device at their end.
 const ACCEPTED: &[&[&str]] = &[
@@ -235,6 +355,40 @@ const ACCEPTED: &[&[&str]] = &[
     &["-chardev", "null,id=c", "-serial", "chardev:c"],
     &["-chardev", "null,id=c", "-mon", "c,mode=control"],
     &["-only-migratable"],
+    &["-accel", "kvm", "-accel", "tcg"],
+    &["-accel", "tcg", "-accel", "kvm"],
+    &["-machine", "accel=kvm:tcg"],
+    &["-enable-kvm", "-machine", "accel=tcg"],
+    &["-chardev", "backend=null,id=c,path=x,server=on"],
+    &["-chardev", "pty,id=c"],
+    &["-chardev", "socket,id=c,port=0,server=on,wait=off"],
+    &["-chardev", "socket,id=c,host=localhost,port=0,server,nowait,nodelay,append=on"],
+    &["-chardev", "socket,id=c,path=SOCKET,server,nowait"],
+    &["-chardev", "socket,id=c,path=SOCKET,server=on,wait=off,abstract=on,tight=off"],
+    &["-chardev", "socket,id=c,path=/nowhere/at/all,reconnect=5"],
+    &["-chardev", MUX, "-serial", "chardev:a", "-mon", "a"],
+    &["-chardev", "null,id=a", "-mon", "a,mode=readline,pretty=off"],
+    &["-chardev", "null,id=a", "-mon", "a,mode=control,pretty=on,id=monitor"],
+    &["-qmp", "unix:SOCKET,server=on,wait=off"],
+    &["-qmp-pretty", "null", "-monitor", "none"],
+    &["-monitor", "unix:SOCKET,server,nowait"],
+    &["-serial", "tcp::0,server,nowait"],
+    &["-serial", "tcp:localhost:0,server=on,wait=off,delay=off"],
+    &["-serial", "pty"],
+    &["-serial", "vc:80Cx24C"],
+    &["-serial", "unix:path=SOCKET,server=on,wait=off,id=foo"],
+    &["-parallel", "none"],
+    &["-nographic", "-nodefaults", "-qmp", "stdio"],
+    &["-nographic", "-serial", "null", "-monitor", "stdio"],
+    &["-gdb", "tcp::0"],
+    &["-gdb", "none"],
+    &["-name", "guest=g,process=p"],
+    &["-action", "reboot=shutdown,shutdown=pause,panic=exit-failure,watchdog=inject-nmi"],
+    &["-action", "panic=none", "-no-reboot", "-no-shutdown", "-watchdog-action", "reset"],
+    &["-sandbox", "off,spawn=foo"],
+    &["-audiodev", "none,id=a"],
+    &["-audiodev", "{\"id\":\"audio1\",\"driver\":\"none\"}"],
+    &["-D", "/dev/null"],
 ];
 
 /// Requests for help: the first line is the same.
@@ -249,6 +403,7 @@ const HELP: &[&[&str]] = &[
     &["-accel", "help"],
     &["-chardev", "help"],
     &["-append", "x", "-object", "help"],
+    &["-audiodev", "help"],
 ];
 
 #[test]
@@ -269,8 +424,13 @@ fn both_refuse_with_the_same_text() {
 #[test]
 fn both_accept() {
     each(ACCEPTED, |args| {
-        let args: Vec<&str> = args.iter().copied().chain(["-device", "foo"]).collect();
+        // A socket of its own for each, so that no test finds the leftovers of another.
+        let socket = std::env::temp_dir().join(format!("cloister-options-{}", std::process::id()));
+        let args: Vec<String> =
+            args.iter().map(|arg| arg.replace("SOCKET", &socket.display().to_string())).collect();
+        let args: Vec<&str> = args.iter().map(String::as_str).chain(["-device", "foo"]).collect();
         let (qemu, _) = qemu(&args);
+        let _ = std::fs::remove_file(&socket);
         let ours = cloister(&args).err().unwrap_or_default();
         let last = "qemu-system-s390x: -device foo: 'foo' is not a valid device model name";
         let same = ours == last && qemu.lines().last() == Some(last);
@@ -313,6 +473,12 @@ fn qemu(args: &[&str]) -> (String, Option<i32>) {
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text)
         .trim_end()
+        // The greeting of a monitor on this terminal.
+        .lines()
+        .filter(|line| !line.ends_with("type 'help' for more information"))
+        .map(|line| line.strip_prefix("(qemu) ").unwrap_or(line))
+        .collect::<Vec<_>>()
+        .join("\n")
         // The newest machine is the one of the release.
         .replace("s390-ccw-virtio-7.2", "s390-ccw-virtio-8.2");
     (text, output.status.code())

@@ -13,8 +13,9 @@ use crate::chardev::CharBackend;
 use crate::command_line::{
     AccelSpec, Boot, CommandLine, ConfidentialGuestRef, DriveInterface, MachineOptions, MemoryOptions,
 };
-use crate::error::{OptionError, Problem};
+use crate::error::{Location, OptionError, Problem, Warning};
 use crate::flat::FlatOptions;
+use crate::process::{RebootAction, ShutdownAction};
 use crate::schema::{Key, Properties, Schema, Words};
 use crate::smp;
 use crate::table;
@@ -24,7 +25,12 @@ impl Builder<'_> {
         let catalogue = self.catalogue;
         let anywhere = Problem::anywhere;
         let machine = match self.machine.remove("type") {
-            None => catalogue.default_machine(),
+            // Help needs no machine, and every target has this one.
+            None if self.help.is_some() => catalogue.default_machine().or(catalogue.machine("none")),
+            None => match catalogue.default_machine() {
+                None => return Err(anywhere(Problem::NoDefaultMachine)),
+                default => default,
+            },
             Some(Value::String(name)) => catalogue.machine(&name),
             Some(_) => None,
         }
@@ -47,7 +53,7 @@ impl Builder<'_> {
             None => None,
             Some(text) => Some(self.cpu_model(text).map_err(anywhere)?),
         };
-        self.check_characters()?;
+        self.check_characters(machine.capabilities.has_cpus)?;
         self.check_drives()?;
         self.check_devices()?;
 
@@ -77,11 +83,20 @@ impl Builder<'_> {
             display: line.display,
             no_defaults: line.no_defaults,
             no_user_config: line.no_user_config,
-            no_reboot: line.no_reboot,
-            no_shutdown: line.no_shutdown,
+            no_reboot: line.actions.reboot == RebootAction::Shutdown,
+            no_shutdown: line.actions.shutdown == ShutdownAction::Pause,
+            actions: line.actions,
+            daemonize: line.daemonize,
+            pid_file: path(line.pid_file),
+            fd_sets: line.fd_sets,
+            gdb: self.gdb.map(|(backend, _)| backend).filter(|backend| *backend != CharBackend::None),
+            sandbox: line.sandbox,
+            memory_map: line.memory_map,
             stopped: line.stopped,
             only_migratable: line.only_migratable,
             name: line.name,
+            process_name: line.process_name,
+            debug_threads: line.debug_threads,
             uuid: line.uuid,
             rtc: self.rtc,
             boot,
@@ -95,35 +110,44 @@ impl Builder<'_> {
         })))
     }
 
-    /// `-accel` in order, or the list of `-machine accel=a:b`, of which unknown names are skipped.
+    /// `-accel` in order, or the list of `-machine accel=a:b`. What this build lacks is skipped if something else
+    /// is left.
     fn accelerators(&mut self) -> Result<Vec<AccelSpec>, Problem> {
         let from_machine = match self.machine.remove("accel") {
             Some(Value::String(list)) => list,
             Some(_) => return Err(Problem::InvalidParameter("accel".to_owned())),
             None => String::new(),
         };
-        if from_machine.is_empty() {
-            let given = std::mem::take(&mut self.accel);
-            return Ok(given.into_iter().map(|(spec, _)| spec).collect());
+        let given = std::mem::take(&mut self.accel);
+        let wanted: Vec<(AccelSpec, Option<Location>)> = match from_machine.is_empty() {
+            true => given.into_iter().map(|(spec, location)| (spec, Some(location))).collect(),
+            false if !given.is_empty() => return Err(Problem::AccelTwice),
+            false => from_machine.split(':').map(|name| (AccelSpec::named(name), None)).collect(),
+        };
+        let (known, unknown): (Vec<_>, Vec<_>) = wanted
+            .into_iter()
+            .enumerate()
+            .partition(|(_, (spec, _))| self.catalogue.accelerators().contains(&spec.name.as_str()));
+        let refusal = |name: &str| Problem::InvalidAccelerator(name.to_owned());
+        let Some((first, (chosen, _))) = known.first() else {
+            let problems: Vec<_> = unknown
+                .into_iter()
+                .map(|(_, (spec, location))| match location {
+                    None => refusal(&spec.name),
+                    Some(location) => Problem::At(location, Box::new(refusal(&spec.name))),
+                })
+                .collect();
+            return if problems.is_empty() { Ok(Vec::new()) } else { Err(Problem::Several(problems)) };
+        };
+        let notice = |location, text| Warning { location, text, is_warning: false };
+        let skipped = unknown.into_iter().take_while(|(index, _)| index < first);
+        let mut notices: Vec<_> =
+            skipped.map(|(_, (spec, location))| notice(location, refusal(&spec.name).to_string())).collect();
+        if !notices.is_empty() {
+            notices.push(notice(None, format!("falling back to {}", chosen.name)));
         }
-        if !self.accel.is_empty() {
-            return Err(Problem::AccelTwice);
-        }
-        let known: Vec<_> = from_machine
-            .split(':')
-            .filter(|name| self.catalogue.accelerators().contains(name))
-            .map(|name| AccelSpec {
-                name: name.to_owned(),
-                multi_threaded: None,
-                properties: Properties::default(),
-            })
-            .collect();
-        match known.is_empty() {
-            true => Err(Problem::InvalidAccelerator(
-                from_machine.split(':').next().unwrap_or_default().to_owned(),
-            )),
-            false => Ok(known),
-        }
+        self.warnings.append(&mut notices);
+        Ok(known.into_iter().map(|(_, (spec, _))| spec).collect())
     }
 
     fn machine_options(&mut self, machine: &MachineType) -> Result<MachineOptions, Problem> {
@@ -311,24 +335,6 @@ impl Builder<'_> {
             return Err(Problem::UnknownCpu(model.to_owned()));
         }
         cpu_words(text)
-    }
-
-    fn check_characters(&self) -> Result<(), OptionError> {
-        for (index, (chardev, location)) in self.chardevs.iter().enumerate() {
-            if self.chardevs[..index].iter().any(|(other, _)| other.id == chardev.id) {
-                return Err(Problem::DuplicateId { id: chardev.id.clone(), what: "chardev" }.at(location));
-            }
-        }
-        let serials = self.serials.iter().map(|(backend, location)| (backend, location));
-        let monitors = self.monitors.iter().map(|(monitor, location)| (&monitor.backend, location));
-        for (backend, location) in serials.chain(monitors) {
-            if let CharBackend::Chardev(id) = backend
-                && !self.chardevs.iter().any(|(chardev, _)| chardev.id == *id)
-            {
-                return Err(Problem::ChardevNotFound(id.clone()).at(location));
-            }
-        }
-        Ok(())
     }
 
     fn check_drives(&mut self) -> Result<(), OptionError> {

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::{Builder, Given};
-use crate::chardev::{CharBackend, Chardev};
 use crate::command_line::{
     AccelSpec, DeviceSpec, Display, Drive, DriveFormat, DriveInterface, DriveMedia, Icount, IcountShift,
-    Monitor, MonitorMode, ObjectSpec, RtcBase, RtcClock,
+    ObjectSpec, RtcBase, RtcClock,
 };
 use crate::error::Problem;
 use crate::flat::FlatOptions;
@@ -79,9 +78,10 @@ pub(crate) fn accel(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
         b.ask(Topic::Accelerators);
         return Ok(());
     }
-    // An unknown name is reported before its properties are.
+    // One that this build lacks is skipped if another follows, its properties unread.
     if !b.catalogue.accelerators().contains(&name.as_str()) {
-        return Err(Problem::InvalidAccelerator(name));
+        b.accel.push((AccelSpec::named(&name), given.location.clone()));
+        return Ok(());
     }
     let class = format!("{name}-accel");
     let properties =
@@ -112,6 +112,12 @@ pub(crate) fn memory(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
         other => other,
     })?;
     b.memory.merge(properties);
+    Ok(())
+}
+
+/// As `-machine accel=kvm`.
+pub(crate) fn enable_kvm(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
+    b.machine.insert("accel".to_owned(), Value::String("kvm".to_owned()));
     Ok(())
 }
 
@@ -327,7 +333,7 @@ pub(crate) fn snapshot(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
     Ok(())
 }
 
-// Display and characters.
+// Display.
 
 pub(crate) fn nographic(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
     b.line.display = Display::Nographic;
@@ -370,139 +376,6 @@ pub(crate) fn vga(_: &mut Builder<'_>, given: &Given<'_>) -> Taken {
     }
 }
 
-pub(crate) fn serial(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
-    let backend = backend(b, given.value)?;
-    b.serials.push((backend, given.location.clone()));
-    Ok(())
-}
-
-pub(crate) fn monitor(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
-    add_monitor(b, given, MonitorMode::Readline)
-}
-
-pub(crate) fn qmp(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
-    add_monitor(b, given, MonitorMode::Control)
-}
-
-fn add_monitor(b: &mut Builder<'_>, given: &Given<'_>, mode: MonitorMode) -> Taken {
-    let backend = backend(b, given.value)?;
-    b.monitors.push((Monitor { mode, backend, pretty: false }, given.location.clone()));
-    Ok(())
-}
-
-pub(crate) fn mon(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
-    let flat = given.flat(false)?;
-    let properties = given.keys(&flat, &[])?;
-    let mode = match properties.text("mode") {
-        Some("control") => MonitorMode::Control,
-        _ => MonitorMode::Readline,
-    };
-    let chardev = properties.text("chardev").ok_or_else(|| Problem::Missing("chardev".to_owned()))?;
-    b.monitors.push((
-        Monitor { mode, backend: CharBackend::Chardev(chardev.to_owned()), pretty: false },
-        given.location.clone(),
-    ));
-    Ok(())
-}
-
-pub(crate) fn chardev(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
-    const LATER: &[&str] = &[
-        "socket",
-        "pty",
-        "udp",
-        "pipe",
-        "ringbuf",
-        "memory",
-        "vc",
-        "msmouse",
-        "testdev",
-        "serial",
-        "parallel",
-        "tty",
-        "wctablet",
-        "spicevmc",
-        "spiceport",
-        "dbus",
-        "hub",
-        "mux",
-    ];
-    let flat = given.flat(false)?;
-    if flat.help {
-        b.ask(Topic::Chardevs);
-        return Ok(());
-    }
-    let name = flat.get("backend").unwrap_or_default();
-    if LATER.contains(&name) {
-        return Err(Problem::NotAvailable(
-            format!("chardev '{name}'"),
-            "; use stdio, null or file".to_owned(),
-        ));
-    }
-    if !["stdio", "null", "file"].contains(&name) {
-        return Err(Problem::CharDriverName(name.to_owned()));
-    }
-    let id = flat.id.clone().ok_or(Problem::CharWithoutId)?;
-    let properties = given.keys(&flat, &[])?;
-    let mux = properties.bool("mux").unwrap_or(false);
-    let backend = match name {
-        "stdio" => {
-            take_stdio(b)?;
-            CharBackend::Stdio { with_monitor: mux }
-        }
-        "null" => CharBackend::Null,
-        _ => CharBackend::File {
-            path: PathBuf::from(properties.text("path").ok_or(Problem::CharPath("file"))?),
-            append: false,
-        },
-    };
-    b.chardevs.push((
-        Chardev {
-            id,
-            backend,
-            signal: properties.bool("signal").unwrap_or(true),
-            mux,
-            log_file: None,
-            log_append: false,
-        },
-        given.location.clone(),
-    ));
-    Ok(())
-}
-
-fn backend(b: &mut Builder<'_>, text: &str) -> Result<CharBackend, Problem> {
-    const LATER: &[&str] =
-        &["pty", "unix", "tcp", "telnet", "websocket", "udp", "pipe", "con", "braille", "msmouse"];
-    let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
-    match (kind, rest) {
-        ("none", "") => Ok(CharBackend::None),
-        // A console of graphics, of which there are none.
-        ("null" | "vc", _) => Ok(CharBackend::Null),
-        ("stdio", "") => {
-            take_stdio(b)?;
-            Ok(CharBackend::Stdio { with_monitor: false })
-        }
-        ("mon", "stdio") => {
-            take_stdio(b)?;
-            Ok(CharBackend::Stdio { with_monitor: true })
-        }
-        ("file", "") => Err(Problem::CharPath("file")),
-        ("file", path) => Ok(CharBackend::File { path: PathBuf::from(path), append: false }),
-        ("chardev", id) if !id.is_empty() => Ok(CharBackend::Chardev(id.to_owned())),
-        _ if LATER.contains(&kind) || text.starts_with("/dev/") => Err(Problem::NotAvailable(
-            format!("'{text}' for characters"),
-            "; use stdio, mon:stdio, null, none, file:FILE or chardev:ID".to_owned(),
-        )),
-        _ => Err(Problem::CharDriver(text.to_owned())),
-    }
-}
-
-fn take_stdio(b: &mut Builder<'_>) -> Taken {
-    if std::mem::replace(&mut b.stdio_taken, true) {
-        return Err(Problem::StdioTwice);
-    }
-    Ok(())
-}
-
 // Boot image.
 
 pub(crate) fn kernel(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
@@ -537,6 +410,10 @@ pub(crate) fn name(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
     if let Some(guest) = properties.text("guest") {
         b.line.name = Some(guest.to_owned());
     }
+    if let Some(process) = properties.text("process") {
+        b.line.process_name = Some(process.to_owned());
+    }
+    b.line.debug_threads = properties.bool("debug-threads").unwrap_or(b.line.debug_threads);
     Ok(())
 }
 
@@ -610,22 +487,6 @@ pub(crate) fn seed(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
     Ok(())
 }
 
-pub(crate) fn log_items(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
-    let items = given.value.split(',').filter(|item| !item.is_empty());
-    b.line.log.items.extend(items.map(str::to_owned));
-    Ok(())
-}
-
-pub(crate) fn log_file(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
-    b.line.log.file = Some(PathBuf::from(given.value));
-    Ok(())
-}
-
-pub(crate) fn trace(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
-    b.line.log.trace.push(given.value.to_owned());
-    Ok(())
-}
-
 pub(crate) fn nodefaults(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
     b.line.no_defaults = true;
     Ok(())
@@ -633,16 +494,6 @@ pub(crate) fn nodefaults(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
 
 pub(crate) fn no_user_config(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
     b.line.no_user_config = true;
-    Ok(())
-}
-
-pub(crate) fn no_reboot(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
-    b.line.no_reboot = true;
-    Ok(())
-}
-
-pub(crate) fn no_shutdown(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
-    b.line.no_shutdown = true;
     Ok(())
 }
 
@@ -657,7 +508,7 @@ pub(crate) fn only_migratable(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
 }
 
 /// An option with nothing but the keys of the table.
-fn simple(b: &mut Builder<'_>, given: &Given<'_>) -> Result<crate::schema::Properties, Problem> {
+pub(super) fn simple(b: &mut Builder<'_>, given: &Given<'_>) -> Result<crate::schema::Properties, Problem> {
     let mut flat = given.flat(true)?;
     b.warn(given, std::mem::take(&mut flat.warnings));
     if flat.help {
@@ -687,7 +538,7 @@ fn merge(into: &mut Map<String, Value>, later: Map<String, Value>, path: &str) -
 }
 
 /// The members of an argument in JSON form, if it is one.
-fn json_members(text: &str) -> Result<Option<Map<String, Value>>, Problem> {
+pub(crate) fn json_members(text: &str) -> Result<Option<Map<String, Value>>, Problem> {
     if !text.starts_with('{') {
         return Ok(None);
     }
@@ -705,7 +556,7 @@ fn json_members(text: &str) -> Result<Option<Map<String, Value>>, Problem> {
     }
 }
 
-fn json_text(members: &Map<String, Value>, name: &str) -> Result<Option<String>, Problem> {
+pub(crate) fn json_text(members: &Map<String, Value>, name: &str) -> Result<Option<String>, Problem> {
     match members.get(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
