@@ -178,7 +178,10 @@ impl Scene {
         head(PAGES, "pages");
         head(MIB, "MiB");
         head(SHARE, "share");
-        head(HOST, "bits/byte");
+        head(HOST, "entropy");
+        if map.cell_pages > 1 {
+            self.text(LEFT, top, 12.0, false, MUTED, "Cells of several owners are divided in proportion.");
+        }
         for (line, state) in map.shown_states().enumerate() {
             let y = top + LINE * (line as f32 + 1.0);
             let pages = map.counts.of(state);
