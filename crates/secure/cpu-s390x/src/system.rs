@@ -40,7 +40,7 @@ pub enum Error {
         /// Version expected.
         expected: u16,
     },
-    /// A debugger asks for a CPU that it must not see.
+    /// The host asks for what only the guest may see.
     #[error("the guest runs protected: its registers are not visible to the host")]
     Protected,
 }
@@ -510,24 +510,32 @@ impl System {
         Ok(())
     }
 
+    /// As [`state`](Self::state), for the host: refused while the guest is protected. The question is asked when the
+    /// CPU has been waited for, so that a host that asked before protection began learns nothing after.
+    pub fn host_state(&self, cpu: u16) -> Result<CpuState, Error> {
+        Ok(self.vcpu_for_host(cpu)?.cpu.save())
+    }
+
+    /// As [`set_state`](Self::set_state), for the host: refused while the guest is protected.
+    pub fn set_host_state(&self, cpu: u16, state: &CpuState) -> Result<(), Error> {
+        if state.version != CpuState::VERSION {
+            return Err(Error::StateVersion { found: state.version, expected: CpuState::VERSION });
+        }
+        self.vcpu_for_host(cpu)?.cpu.restore(state);
+        Ok(())
+    }
+
     /// What stops a CPU, which must not be running, for its debugger, in place of what was set. Refused while the
     /// guest is protected; forgotten when it becomes so.
     pub fn set_guest_debug(&self, cpu: u16, debug: &GuestDebug) -> Result<(), Error> {
-        let mut vcpu = self.vcpu(cpu)?;
-        if self.env.protected().is_some() {
-            return Err(Error::Protected);
-        }
-        vcpu.cpu.set_debug(debug);
+        self.vcpu_for_host(cpu)?.cpu.set_debug(debug);
         Ok(())
     }
 
     /// Where a logical address leads under the PSW of a CPU, which must not be running. Refused while the guest
     /// is protected.
     pub fn translate(&self, cpu: u16, address: u64) -> Result<Option<Translation>, Error> {
-        let mut vcpu = self.vcpu(cpu)?;
-        if self.env.protected().is_some() {
-            return Err(Error::Protected);
-        }
+        let mut vcpu = self.vcpu_for_host(cpu)?;
         let cpu = &mut vcpu.cpu;
         cpu.side.enter();
         cpu.serve_flushes();
@@ -604,6 +612,14 @@ impl System {
 
     fn vcpu(&self, cpu: u16) -> Result<MutexGuard<'_, Vcpu>, Error> {
         self.vcpus.get(usize::from(cpu)).map(lock).ok_or_else(|| self.no_such(cpu))
+    }
+
+    fn vcpu_for_host(&self, cpu: u16) -> Result<MutexGuard<'_, Vcpu>, Error> {
+        // Before, so that the answer does not wait for a CPU that runs; after, because it may have become so.
+        let refused = || if self.env.protected().is_some() { Err(Error::Protected) } else { Ok(()) };
+        refused()?;
+        let vcpu = self.vcpu(cpu)?;
+        refused().map(|()| vcpu)
     }
 
     fn no_such(&self, cpu: u16) -> Error {

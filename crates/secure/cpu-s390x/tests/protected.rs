@@ -9,6 +9,7 @@ use cloister_memory::{NoShootdown, Representation, Shootdown, Storage};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 struct Stub {
     storage: Arc<Storage>,
@@ -203,6 +204,8 @@ fn what_a_debugger_set_in_the_clear_is_dropped_when_the_guest_becomes_protected(
             "the guest runs protected: its registers are not visible to the host"
         );
         assert!(matches!(system.translate(0, 0x2000), Err(Error::Protected)));
+        assert!(matches!(system.host_state(0), Err(Error::Protected)));
+        assert!(matches!(system.set_host_state(0, &start), Err(Error::Protected)));
         guest.1.store(false, Ordering::SeqCst);
         for page in [0, 1, 2] {
             system.storage().share(page, &NoShootdown).unwrap();
@@ -227,4 +230,33 @@ fn a_step_that_was_due_in_the_clear_is_not_reported_by_a_protected_cpu() {
     guest.1.store(true, Ordering::SeqCst);
     system.set_protected(Some(guest));
     assert!(matches!(run(&system), CoreExit::Guest(Exit::DisabledWait(_))));
+}
+
+/// The host asks while the clear guest runs, and is answered when the guest has become protected.
+#[test]
+fn a_question_asked_in_the_clear_is_not_answered_in_protected_mode() {
+    let system = system("0: j 0b", &[]);
+    let stub = Stub { storage: Arc::clone(system.storage()), shared: Mutex::default() };
+    let guest = Arc::new(Switched(stub, AtomicBool::new(false)));
+    system.set_protected(Some(Arc::clone(&guest) as _));
+    let state = system.state(0).unwrap();
+    std::thread::scope(|scope| {
+        let running =
+            scope.spawn(|| system.run(0, RunLimit { instructions: None, block: true }, None).unwrap());
+        std::thread::sleep(Duration::from_millis(20));
+        let questions: [Box<dyn FnOnce() -> Option<Error> + Send>; 4] = [
+            Box::new(|| system.host_state(0).err()),
+            Box::new(|| system.set_host_state(0, &state).err()),
+            Box::new(|| system.translate(0, 0x2000).err()),
+            Box::new(|| system.set_guest_debug(0, &GuestDebug::default()).err()),
+        ];
+        let questions = questions.map(|question| scope.spawn(question));
+        std::thread::sleep(Duration::from_millis(20));
+        guest.1.store(true, Ordering::SeqCst);
+        system.kick(0);
+        assert_eq!(running.join().unwrap(), CoreExit::Guest(Exit::Kicked));
+        for question in questions {
+            assert!(matches!(question.join().unwrap(), Some(Error::Protected)));
+        }
+    });
 }

@@ -166,27 +166,19 @@ impl GuestSide {
     }
 
     fn cpu(&self, request: CpuRequest) -> CpuResponse {
-        // What would show or change registers of a protected CPU, or run it against the Ultravisor's will.
+        // What would run a protected CPU against the Ultravisor's will. What would show or change its registers, the
+        // core refuses itself.
         let forbidden = match &request {
-            CpuRequest::State { .. }
-            | CpuRequest::SetState { .. }
-            | CpuRequest::SetGuestDebug { .. }
-            | CpuRequest::Translate { .. }
-            | CpuRequest::Reset { .. }
-            | CpuRequest::SetRunState { .. } => true,
+            CpuRequest::Reset { .. } | CpuRequest::SetRunState { .. } => true,
             CpuRequest::InjectLocal { interrupt, .. } => {
                 !matches!(interrupt, LocalInterrupt::Stop { .. } | LocalInterrupt::Restart)
             }
             _ => false,
         };
         if forbidden && self.is_protected() {
-            return CpuResponse::Refused(match request {
-                CpuRequest::State { .. }
-                | CpuRequest::SetState { .. }
-                | CpuRequest::SetGuestDebug { .. }
-                | CpuRequest::Translate { .. } => cloister_cpu_s390x::Error::Protected.to_string(),
-                _ => "the CPU belongs to a protected guest: only the Ultravisor may".into(),
-            });
+            return CpuResponse::Refused(
+                "the CPU belongs to a protected guest: only the Ultravisor may".into(),
+            );
         }
         self.perform(request).unwrap_or_else(|error| CpuResponse::Refused(error.to_string()))
     }
@@ -204,8 +196,8 @@ impl GuestSide {
             CpuRequest::Reset { cpu, kind } => system.reset(cpu, kind)?,
             CpuRequest::RunState { cpu } => return Ok(CpuResponse::RunState(system.run_state(cpu)?)),
             CpuRequest::SetRunState { cpu, state } => system.set_run_state(cpu, state)?,
-            CpuRequest::State { cpu } => return Ok(CpuResponse::State(Box::new(system.state(cpu)?))),
-            CpuRequest::SetState { cpu, state } => system.set_state(cpu, &state)?,
+            CpuRequest::State { cpu } => return Ok(CpuResponse::State(Box::new(system.host_state(cpu)?))),
+            CpuRequest::SetState { cpu, state } => system.set_host_state(cpu, &state)?,
             CpuRequest::Tod => return Ok(CpuResponse::Tod(system.tod())),
             CpuRequest::SetTod(tod) => system.set_tod(tod),
             CpuRequest::StopTime => system.stop_time(),
