@@ -38,3 +38,35 @@
 //!   be taken; any more are closed.
 //! * One client at a time; further ones wait in the kernel's backlog.
 #![forbid(unsafe_code)]
+
+mod backend;
+mod device;
+mod error;
+mod fds;
+pub mod process;
+mod pump;
+mod socket;
+mod state;
+mod terminal;
+
+pub use device::{Chardev, ChardevInfo, Received, SendError, Sender, Session, SessionPort, StreamPort};
+pub use error::ChardevError;
+pub use fds::{FdInfo, FdSetInfo, FdStore, inherited};
+pub use state::{StreamEvent, StreamInput};
+pub use terminal::{Escape, HELP, Key, RawTerminal, TERMINATED};
+
+use std::time::Duration;
+
+/// Bytes that wait for the peer of a session before [`Sender::send`] refuses.
+pub const SESSION_LIMIT: usize = 8 << 20;
+/// Bytes of a stream that wait for its peer.
+pub const STREAM_LIMIT: usize = 1 << 20;
+/// Bytes of a peer that wait for the user.
+pub const INPUT_LIMIT: usize = 64 << 10;
+/// Descriptors that wait to be taken, or come with one message.
+pub const FD_LIMIT: usize = 16;
+
+/// How long a peer may take to read the rest after its session has ended.
+const HANG_UP_GRACE: Duration = Duration::from_secs(2);
+/// How long the end of the program waits for a peer to read.
+const CLOSE_GRACE: Duration = Duration::from_millis(500);
