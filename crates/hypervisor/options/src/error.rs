@@ -126,6 +126,9 @@ pub enum Problem {
     #[error("Duplicate ID '{id}' for {what}")]
     DuplicateId { id: String, what: &'static str },
 
+    #[error("Duplicate device ID '{0}'")]
+    DuplicateDevice(String),
+
     #[error("unsupported machine type\nUse -machine help to list supported machines")]
     UnsupportedMachine,
     #[error("Property '{class}.{name}' not found")]

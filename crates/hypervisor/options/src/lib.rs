@@ -12,7 +12,9 @@ mod devno;
 mod error;
 mod flat;
 mod help;
+mod introspection;
 mod invocation;
+mod items;
 mod keyval;
 mod parser;
 mod process;
@@ -37,7 +39,13 @@ pub use command_line::{
 pub use devno::DeviceNumber;
 pub use error::{Location, OptionError, Problem, Warning};
 pub use flat::{FlatOptions, parse_flat, print_flat};
+pub use introspection::{
+    OptionInfo, ParameterInfo, ParameterKind, command_line_options, command_line_options_json,
+};
 pub use invocation::{Command, Invocation, Target, classify};
+pub use items::{
+    Present, check_device, parse_device_json, parse_device_text, parse_object_json, parse_object_text,
+};
 pub use keyval::{Keyval, parse_keyval, print_keyval};
 pub use parser::{Outcome, parse};
 pub use process::{

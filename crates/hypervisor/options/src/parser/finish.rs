@@ -15,6 +15,7 @@ use crate::command_line::{
 };
 use crate::error::{Location, OptionError, Problem, Warning};
 use crate::flat::FlatOptions;
+use crate::items::{self, Present};
 use crate::process::{RebootAction, ShutdownAction};
 use crate::schema::{Key, Properties, Schema, Words};
 use crate::smp;
@@ -264,33 +265,16 @@ impl Builder<'_> {
 
     fn check_objects(&self) -> Result<(), OptionError> {
         for (index, object) in self.objects.iter().enumerate() {
-            let known =
-                self.catalogue.object(&object.qom_type).filter(|known| known.is_for(self.catalogue.target()));
-            let Some(known) = known else {
+            let known = self.catalogue.object(&object.qom_type);
+            if !known.is_some_and(|known| known.is_for(self.catalogue.target())) {
                 return Err(Problem::InvalidObjectType(object.qom_type.clone()).anywhere());
-            };
+            }
             if self.objects[..index].iter().any(|other| other.id == object.id) {
                 return Err(
                     Problem::DuplicateId { id: object.id.clone(), what: "object" }.at(&object.location)
                 );
             }
-            match known.role {
-                ObjectRole::MemoryBackend if object.properties.number("size") == Some(0) => {
-                    return Err(Problem::ObjectValue {
-                        class: object.qom_type.clone(),
-                        name: "size".to_owned(),
-                        value: "0".to_owned(),
-                    }
-                    .at(&object.location));
-                }
-                ObjectRole::Secret
-                    if object.properties.text("data").is_none()
-                        && object.properties.text("file").is_none() =>
-                {
-                    return Err(Problem::SecretSource.at(&object.location));
-                }
-                _ => {}
-            }
+            items::check_object(self.catalogue, object).map_err(|problem| problem.at(&object.location))?;
         }
         Ok(())
     }
@@ -371,59 +355,23 @@ impl Builder<'_> {
     }
 
     fn check_devices(&self) -> Result<(), OptionError> {
+        let devices: Vec<_> = self.devices.iter().map(|(device, _)| device.clone()).collect();
         for (index, (device, bus)) in self.devices.iter().enumerate() {
-            let before = &self.devices[..index];
-            let refuse = |problem: Problem| Err(problem.at(&device.location));
-            let properties = &device.properties;
-            if bus.as_deref().is_some_and(|bus| !["virtual-css", "virtual-css.0"].contains(&bus)) {
-                return refuse(Problem::BusNotFound(bus.clone().unwrap_or_default()));
-            }
+            items::check_bus(bus.as_deref()).map_err(|problem| problem.at(&device.location))?;
+            let before = &devices[..index];
             if let Some(id) = &device.id
-                && before.iter().any(|(other, _)| other.id.as_ref() == Some(id))
+                && before.iter().any(|other| other.id.as_ref() == Some(id))
             {
-                return refuse(Problem::DuplicateId { id: id.clone(), what: "device" });
+                return Err(Problem::DuplicateId { id: id.clone(), what: "device" }.at(&device.location));
             }
-            if let Some(number) = properties.device_number("devno")
-                && before.iter().any(|(other, _)| other.properties.device_number("devno") == Some(number))
-            {
-                return refuse(Problem::DeviceNumberTaken(number.to_string()));
-            }
-            if let Some(id) = properties.text("rng")
-                && !self
-                    .objects
-                    .iter()
-                    .any(|object| object.id == id && self.has_role(&object.qom_type, ObjectRole::Rng))
-            {
-                return refuse(Problem::NotFound(id.to_owned()));
-            }
-            if device.driver == "virtio-blk-ccw" {
-                let Some(id) = properties.text("drive") else {
-                    return refuse(Problem::DriveNotSet);
-                };
-                let Some(drive) = self.drives.iter().find(|drive| drive.id.as_deref() == Some(id)) else {
-                    return refuse(Problem::CannotFindValue {
-                        class: "virtio-blk-device".to_owned(),
-                        name: "drive".to_owned(),
-                        value: id.to_owned(),
-                    });
-                };
-                let used = before.iter().any(|(other, _)| other.properties.text("drive") == Some(id));
-                if drive.interface == DriveInterface::Virtio {
-                    return Err(Problem::DriveConnected(id.to_owned()).at(&drive.location));
-                }
-                if used {
-                    return refuse(Problem::DriveInUse(id.to_owned()));
-                }
-                if drive.file.is_none() {
-                    return refuse(Problem::DriveEmpty);
-                }
-            }
+            let present = Present { objects: &self.objects, devices: before, drives: &self.drives };
+            items::check_references(self.catalogue, device, &present)?;
         }
         Ok(())
     }
 
     fn has_role(&self, qom_type: &str, role: ObjectRole) -> bool {
-        self.catalogue.object(qom_type).is_some_and(|object| object.role == role)
+        items::has_role(self.catalogue, qom_type, role)
     }
 }
 

@@ -6,15 +6,16 @@ use serde_json::{Map, Value};
 
 use super::{Builder, Given};
 use crate::command_line::{
-    AccelSpec, DeviceSpec, Display, Drive, DriveFormat, DriveInterface, DriveMedia, Icount, IcountShift,
-    ObjectSpec, RtcBase, RtcClock,
+    AccelSpec, Display, Drive, DriveFormat, DriveInterface, DriveMedia, Icount, IcountShift, RtcBase,
+    RtcClock,
 };
 use crate::error::Problem;
-use crate::flat::FlatOptions;
+use crate::flat::parse_flat;
 use crate::help::{self, Topic};
+use crate::items::{self, Read, Source};
 use crate::keyval::parse_keyval;
 use crate::schema::{Schema, Words};
-use crate::value::{parse_identifier, parse_number};
+use crate::value::parse_number;
 use crate::version::version_text;
 
 type Taken = Result<(), Problem>;
@@ -139,98 +140,36 @@ pub(crate) fn platform(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
 // Objects, devices, drives.
 
 pub(crate) fn object(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
-    const BESIDE: &[&str] = &["qom-type", "id"];
     let json = json_members(given.value)?;
-    let (flat, qom_type) = match &json {
-        Some(members) => {
-            let qom_type = json_text(members, "qom-type")?;
-            let id = json_text(members, "id")?;
-            (FlatOptions { id, ..FlatOptions::default() }, qom_type)
-        }
-        None => {
-            let mut flat = crate::flat::parse_flat(given.value, Some("qom-type"), true)?;
-            b.warn(given, std::mem::take(&mut flat.warnings));
-            let qom_type = flat.get("qom-type").map(str::to_owned);
-            (flat, qom_type)
-        }
-    };
-    if flat.help && qom_type.is_none() {
-        b.ask(Topic::Objects);
-        return Ok(());
+    let source = source(json.as_ref(), given.value, "qom-type")?;
+    b.warnings.extend(source.warnings(&given.location));
+    match items::object(b.catalogue, &source, &given.location)? {
+        Read::Help(topic) => b.ask(topic),
+        Read::Item(object) => b.objects.push(object),
     }
-    let qom_type = qom_type.ok_or_else(|| Problem::Missing("qom-type".to_owned()))?;
-    let known = b
-        .catalogue
-        .object(&qom_type)
-        .ok_or_else(|| Problem::DoesNotAccept { name: "qom-type".to_owned(), value: qom_type.clone() })?;
-    if flat.help {
-        b.ask(Topic::Object(qom_type));
-        return Ok(());
-    }
-    let id = flat.id.clone().ok_or_else(|| Problem::Missing("id".to_owned()))?;
-    let schema = Schema { class: known.name, keys: known.keys, words: Words::Object };
-    let properties = match &json {
-        Some(members) => schema.read_json(members, BESIDE)?,
-        None => schema.read_flat(&flat, BESIDE)?,
-    };
-    if parse_identifier(&id).is_none() {
-        return Err(Problem::NotAnIdentifier("id".to_owned()));
-    }
-    b.objects.push(ObjectSpec { qom_type, id, properties, location: given.location.clone() });
     Ok(())
 }
 
 pub(crate) fn device(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
-    const BESIDE: &[&str] = &["driver", "id", "bus"];
     let json = json_members(given.value)?;
-    let (flat, driver, bus) = match &json {
-        Some(members) => (
-            FlatOptions { id: json_text(members, "id")?, ..FlatOptions::default() },
-            json_text(members, "driver")?,
-            json_text(members, "bus")?,
-        ),
-        None => {
-            let mut flat = crate::flat::parse_flat(given.value, Some("driver"), true)?;
-            b.warn(given, std::mem::take(&mut flat.warnings));
-            let driver = flat.get("driver").map(str::to_owned);
-            let bus = flat.get("bus").map(str::to_owned);
-            (flat, driver, bus)
-        }
-    };
-    if flat.help && driver.is_none() {
-        b.ask(Topic::Devices);
-        return Ok(());
+    let source = source(json.as_ref(), given.value, "driver")?;
+    b.warnings.extend(source.warnings(&given.location));
+    match items::device(b.catalogue, &source, &given.location)? {
+        Read::Help(topic) => b.ask(topic),
+        Read::Item(device) => b.devices.push(device),
     }
-    let driver = driver.ok_or_else(|| Problem::Missing("driver".to_owned()))?;
-    let Some(known) = b.catalogue.device(&driver) else {
-        return Err(match flat.help {
-            true => Problem::NotFound(driver),
-            false => Problem::NotADevice(driver),
-        });
-    };
-    if flat.help {
-        b.ask(Topic::Device(driver));
-        return Ok(());
-    }
-    let schema = Schema { class: known.name, keys: known.keys, words: Words::Device };
-    let properties = match &json {
-        Some(members) => schema.read_json(members, BESIDE)?,
-        None => schema.read_flat(&flat, BESIDE)?,
-    };
-    if flat.id.as_deref().is_some_and(|id| parse_identifier(id).is_none()) {
-        return Err(Problem::NotAnIdentifier("id".to_owned()));
-    }
-    b.devices.push((
-        DeviceSpec {
-            driver: known.name.to_owned(),
-            id: flat.id,
-            properties,
-            pass_through: known.pass_through,
-            location: given.location.clone(),
-        },
-        bus,
-    ));
     Ok(())
+}
+
+fn source<'a>(
+    json: Option<&'a Map<String, Value>>,
+    text: &str,
+    implied: &str,
+) -> Result<Source<'a>, Problem> {
+    match json {
+        Some(members) => Ok(Source::Json(members)),
+        None => Ok(Source::Flat(parse_flat(text, Some(implied), true)?)),
+    }
 }
 
 pub(crate) fn drive(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
