@@ -1,2 +1,26 @@
-//! The QMP monitor: one table of commands, a server, the schema.
+//! The QMP monitor: one table of commands, the sessions of its clients, and the schema and documentation that the
+//! table gives.
+//!
+//! It knows no machine: everything is asked of a [`cloister_control::Operator`]. It knows no socket either; the bytes
+//! come from `cloister-chardev`.
 #![forbid(unsafe_code)]
+
+mod call;
+mod client;
+mod commands;
+mod events;
+mod json;
+mod monitor;
+mod qom;
+mod qom_types;
+mod schema;
+mod session;
+mod table;
+mod types;
+
+pub use call::Call;
+pub use client::Client;
+pub use json::{Limits, StreamError, StreamParser};
+pub use monitor::Monitor;
+pub use table::{Arguments, Command, EVENTS, EventSpec, Handler, Reply, Requires, commands};
+pub use types::{Alternate, Enum, Member, Struct, Type, Union, member, optional};

@@ -1,0 +1,4 @@
+//! The QMP server against a fake machine: the protocol's rules, libvirt's recorded traffic, QEMU's own answers.
+
+mod common;
+mod libvirt;
