@@ -130,6 +130,9 @@ impl MemoryMap {
 /// MiB, to a hundredth.
 pub(crate) fn mib(bytes: u64) -> String {
     let hundredths = (u128::from(bytes) * 100 + (1 << 19)) >> 20;
+    if bytes > 0 && hundredths == 0 {
+        return "<0.01".into();
+    }
     format!("{}.{:02}", grouped((hundredths / 100) as u64), hundredths % 100)
 }
 

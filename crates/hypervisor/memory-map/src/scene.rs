@@ -177,7 +177,7 @@ impl Scene {
         let mut head = |x, words| self.anchored(x, top, 12.0, false, MUTED, Anchor::End, words);
         head(PAGES, "pages");
         head(MIB, "MiB");
-        head(SHARE, "share");
+        head(SHARE, "of all");
         head(HOST, "entropy");
         if map.cell_pages > 1 {
             self.text(LEFT, top, 12.0, false, MUTED, "Cells of several owners are divided in proportion.");
