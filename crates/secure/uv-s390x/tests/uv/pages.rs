@@ -415,3 +415,34 @@ fn guest_and_host_race_for_the_same_pages() {
         assert!(bytes == [0; 4096], "the host copy of page {page:#x} is scrubbed");
     }
 }
+
+#[test]
+fn conversions_are_counted_once_each_and_refusals_not_at_all() {
+    let (machine, guest, cpu) = Machine::running();
+    let before = machine.uv.conversions();
+    assert!(before.unpacked > 0 && (before.cleared, before.exported, before.imported) == (0, 0, 0));
+    machine.import(guest, 2).ok();
+    machine.import(guest, 2).ok();
+    machine.export(2).ok();
+    machine.export(2).ok();
+    machine.import(guest, 2).ok();
+    machine.share(cpu, 2);
+    machine.share(cpu, 2);
+    machine.pin(2).ok();
+    // Pinned: the host is asked first.
+    machine.unshare(cpu, 2);
+    machine.unpin(guest, 2).ok();
+    machine.unshare(cpu, 2);
+    machine.destroy_page(2).ok();
+    machine.import(guest, 2).refused(0x104, 0);
+    let expected = Conversions {
+        cleared: 1,
+        exported: 1,
+        imported: 1,
+        shared: 1,
+        unshared: 1,
+        destroyed: before.destroyed + 1,
+        ..before
+    };
+    assert_eq!(machine.uv.conversions(), expected);
+}
