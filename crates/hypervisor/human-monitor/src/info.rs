@@ -141,8 +141,8 @@ pub(crate) fn mem(monitor: &mut Monitor, _: &Arguments) -> Answer {
     if let Some(vm) = machine.vm() {
         let counts = vm.page_counts()?;
         out += &format!(
-            "pages of 4 KiB: {} private, {} shared, {} untouched\n",
-            counts.private, counts.shared, counts.untouched
+            "pages of 4 KiB: {} private, {} exported, {} shared, {} lost, {} untouched\n",
+            counts.private, counts.exported, counts.shared, counts.lost, counts.untouched
         );
     }
     Ok(out)
