@@ -6,10 +6,13 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use serde_json::{Map, Value};
+
 use crate::error::{OptionError, Problem};
 use crate::flat::parse_flat;
 use parse::{Origin, ShortError};
 
+mod json;
 pub(crate) mod parse;
 
 /// Where characters go and come from.
@@ -178,6 +181,11 @@ pub fn parse_chardev_text(text: &str) -> Result<Chardev, OptionError> {
     parse::from_flat(&flat, Origin::Monitor).map_err(Problem::anywhere)
 }
 
+/// Read the arguments of QMP's `chardev-add`. Whether the id is free is not checked.
+pub fn parse_chardev_json(arguments: &Map<String, Value>) -> Result<Chardev, OptionError> {
+    json::chardev(arguments).map_err(Problem::anywhere)
+}
+
 /// Read a short form: what `gdbserver` of the human monitor takes, and what `-serial` and the others take.
 pub fn parse_chardev_short(text: &str) -> Result<CharBackend, OptionError> {
     parse::short(text).map_err(|error| match error {
@@ -190,6 +198,7 @@ pub fn parse_chardev_short(text: &str) -> Result<CharBackend, OptionError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::json;
 
     fn socket() -> impl Strategy<Value = SocketSpec> {
         let address = prop_oneof![
@@ -271,6 +280,17 @@ mod tests {
         let CharBackend::Socket(spec) = parse_chardev_text(text).unwrap().backend else { panic!("a socket") };
         assert_eq!(spec.address, SocketAddress::Fd(FdName::Name("sock".to_owned())));
         assert_eq!(problem("unix:fd=sock"), "Unable to parse FD number sock");
+    }
+
+    #[test]
+    fn in_qmp_a_socket_listens_and_does_not_wait() {
+        let read = |value: Value| parse_chardev_json(value.as_object().unwrap()).unwrap();
+        let address = json!({"type": "unix", "data": {"path": "/q"}});
+        let backend = json!({"type": "socket", "data": {"addr": address}});
+        let CharBackend::Socket(spec) = read(json!({"id": "a", "backend": backend})).backend else {
+            panic!("a socket");
+        };
+        assert_eq!((&spec.address, spec.server, spec.wait), (&unix("/q"), true, false));
     }
 
     #[test]

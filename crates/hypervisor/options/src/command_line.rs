@@ -125,14 +125,36 @@ impl CommandLine {
                 .find(|chardev| chardev.id == *id)
                 .map_or(CharBackend::None, |chardev| chardev.backend.clone()),
             Some(backend) => backend.clone(),
-            None if self.display == Display::Nographic
-                && !self.no_defaults
-                && self.machine.name != "none" =>
-            {
+            None if self.has_default_console() => {
                 CharBackend::Stdio { with_monitor: self.monitors.is_empty() }
             }
             None => CharBackend::None,
         }
+    }
+
+    /// The monitors: those asked for and, with `-nographic` or `mon:stdio`, the one on this terminal. One whose
+    /// backend has `with_monitor` shares the terminal with a console.
+    pub fn all_monitors(&self) -> Vec<Monitor> {
+        let on_terminal = |with_monitor| Monitor {
+            mode: MonitorMode::Readline,
+            backend: CharBackend::Stdio { with_monitor },
+            pretty: false,
+        };
+        let asked = self.monitors.iter().filter(|monitor| monitor.backend != CharBackend::None);
+        let mut out: Vec<_> = asked.cloned().collect();
+        if self.serials.contains(&CharBackend::Stdio { with_monitor: true }) {
+            out.push(on_terminal(true));
+        } else if self.monitors.is_empty() && self.display == Display::Nographic && !self.no_defaults {
+            out.push(on_terminal(self.has_default_console()));
+        }
+        out
+    }
+
+    fn has_default_console(&self) -> bool {
+        self.serials.is_empty()
+            && self.display == Display::Nographic
+            && !self.no_defaults
+            && self.machine.name != "none"
     }
 }
 

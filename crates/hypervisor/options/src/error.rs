@@ -278,6 +278,8 @@ pub enum Problem {
     CharWaitAsClient,
     #[error("'reconnect' option is incompatible with socket in server listen mode")]
     CharReconnectAsServer,
+    #[error("Failed to add chardev '{id}': {problem}")]
+    CharAddFailed { id: String, problem: Box<Problem> },
     #[error("Device '{0}' is in use")]
     CharInUse(String),
     #[error("chardev '{0}' has mux=on, but QMP does not share; give it a chardev of its own")]

@@ -29,7 +29,8 @@ pub use catalogue::{
     Catalogue, CpuModel, DeviceType, MachineCapabilities, MachineType, ObjectRole, ObjectType,
 };
 pub use chardev::{
-    CharBackend, Chardev, FdName, SocketAddress, SocketSpec, parse_chardev_short, parse_chardev_text,
+    CharBackend, Chardev, FdName, SocketAddress, SocketSpec, parse_chardev_json, parse_chardev_short,
+    parse_chardev_text,
 };
 pub use command_line::{
     AccelSpec, Boot, CommandLine, ConfidentialGuestRef, CpuSpec, DeviceSpec, Display, Drive, DriveFormat,

@@ -129,6 +129,19 @@ fn a_disk_image_and_nographic() {
     assert_eq!(line.drives[0].interface, DriveInterface::Virtio);
     assert_eq!(line.console(), CharBackend::Stdio { with_monitor: true });
     assert_eq!(run(&["-nographic", "-nodefaults"]).console(), CharBackend::None);
+    for (args, shared) in [
+        (&["-nographic"][..], Some(true)),
+        (&["-nographic", "-serial", "none"], Some(false)),
+        (&["-nographic", "-machine", "none"], Some(false)),
+        (&["-nographic", "-monitor", "none"], None),
+        (&["-nographic", "-nodefaults"], None),
+        (&["-serial", "mon:stdio"], Some(true)),
+        (&["-serial", "stdio"], None),
+    ] {
+        let monitors = run(args).all_monitors();
+        let backend = shared.map(|with_monitor| CharBackend::Stdio { with_monitor });
+        assert_eq!(monitors.first().map(|monitor| &monitor.backend), backend.as_ref(), "{args:?}");
+    }
     assert_eq!(
         run(&["-chardev", "file,id=c,path=/x", "-serial", "chardev:c"]).console(),
         CharBackend::File { path: "/x".into(), append: false }
@@ -238,8 +251,14 @@ proptest! {
     fn no_command_line_panics(args in prop::collection::vec(argument(), 0..8), name in "[a-z0-9/_-]{0,24}") {
         let invocation = Invocation { program: "p".to_owned(), target: None };
         let _ = invocation.resolve_target(&args);
-        if let Err(error) = parse(&invocation, &Catalogue::new(Target::S390x), &args) {
-            prop_assert!(error.report("p").starts_with("p: "));
+        for target in Target::AVAILABLE {
+            match parse(&invocation, &Catalogue::new(*target), &args) {
+                Err(error) => prop_assert!(error.report("p").starts_with("p: ")),
+                Ok(Outcome::Run(line)) => {
+                    let _ = (line.console(), line.all_monitors());
+                }
+                Ok(Outcome::Print(_)) => {}
+            }
         }
         let _ = classify(&name, args);
     }

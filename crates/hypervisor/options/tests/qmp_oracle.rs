@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use cloister_options::{
-    Catalogue, Present, Target, check_device, command_line_options, parse_device_json, parse_object_json,
+    Catalogue, Present, Target, check_device, command_line_options, parse_chardev_json, parse_device_json,
+    parse_object_json,
 };
 use serde_json::{Map, Value, json};
 
@@ -111,6 +112,52 @@ fn device_add_refuses_with_the_same_text() {
         let checked = device.and_then(|device| check_device(&catalogue, &device, &Present::default()));
         checked.err().map(|error| error.headline())
     });
+}
+
+#[test]
+fn chardev_add_refuses_with_the_same_text() {
+    let socket = |addr: Value, more: Value| {
+        let mut data = json!({"addr": addr});
+        for (name, value) in more.as_object().expect("it is an object") {
+            data[name] = value.clone();
+        }
+        json!({"id": "b", "backend": {"type": "socket", "data": data}})
+    };
+    let unix = || json!({"type": "unix", "data": {"path": "/nowhere"}});
+    let cases = [
+        json!({}),
+        json!({"id": 5}),
+        json!({"id": "a"}),
+        json!({"id": "a", "backend": 5}),
+        json!({"id": "a", "backend": {}}),
+        json!({"id": "a", "backend": {"type": 5}}),
+        json!({"id": "a", "backend": {"type": "foo"}}),
+        json!({"id": "a", "backend": {"type": "null"}}),
+        json!({"id": "a", "backend": {"type": "null", "data": 5}}),
+        json!({"id": "a", "backend": {"type": "null", "data": {"foo": 1}}}),
+        json!({"id": "a", "backend": {"type": "null", "data": {"logfile": 5}}}),
+        json!({"id": "a", "backend": {"type": "null", "data": {"logappend": 5}}}),
+        json!({"id": "a", "backend": {"type": "null", "data": {}, "x": 1}}),
+        json!({"id": "a", "backend": {"type": "null", "data": {}}, "x": 1}),
+        json!({"id": "a", "backend": {"type": "null", "data": {}}}),
+        json!({"id": "a", "backend": {"type": "file", "data": {}}}),
+        json!({"id": "a", "backend": {"type": "pipe", "data": {}}}),
+        json!({"id": "a", "backend": {"type": "stdio", "data": {"signal": 5}}}),
+        json!({"id": "a", "backend": {"type": "socket", "data": {}}}),
+        socket(json!({}), json!({})),
+        socket(json!({"type": "foo"}), json!({})),
+        socket(json!({"type": "unix"}), json!({})),
+        socket(json!({"type": "unix", "data": {}}), json!({})),
+        socket(json!({"type": "inet", "data": {"port": "0"}}), json!({})),
+        socket(json!({"type": "inet", "data": {"host": "a"}}), json!({})),
+        socket(json!({"type": "inet", "data": {"host": "a", "port": 0}}), json!({})),
+        socket(json!({"type": "fd", "data": {}}), json!({})),
+        socket(unix(), json!({"server": "on"})),
+        socket(unix(), json!({"server": false, "wait": true})),
+        socket(unix(), json!({"reconnect": 5})),
+        socket(unix(), json!({"reconnect": "5"})),
+    ];
+    compare("chardev-add", &cases, |members| parse_chardev_json(members).err().map(|error| error.headline()));
 }
 
 #[test]

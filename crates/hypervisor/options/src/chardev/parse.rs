@@ -17,7 +17,7 @@ const UNIX_PATH_MAX: usize = 108;
 pub(crate) const BACKENDS: &[&str] = &["file", "null", "pipe", "pty", "socket", "stdio"];
 
 /// Backends of QEMU that this version lacks.
-const LATER: &[&str] = &[
+pub(super) const LATER: &[&str] = &[
     "braille",
     "dbus",
     "hub",
@@ -79,10 +79,7 @@ pub(crate) enum Origin {
 pub(crate) fn from_flat(flat: &FlatOptions, origin: Origin) -> Result<Chardev, Problem> {
     let name = flat.get("backend").unwrap_or_default();
     if LATER.contains(&name) {
-        return Err(Problem::NotAvailable(
-            format!("chardev '{name}'"),
-            format!("; use {} or socket", "file, null, pipe, pty, stdio"),
-        ));
+        return Err(later(name));
     }
     let properties = read(flat)?;
     let id = flat.id.clone().ok_or(Problem::CharWithoutId)?;
@@ -111,6 +108,12 @@ pub(crate) fn from_flat(flat: &FlatOptions, origin: Origin) -> Result<Chardev, P
         log_file: properties.text("logfile").map(PathBuf::from),
         log_append: properties.bool("logappend").unwrap_or(false),
     })
+}
+
+/// The refusal of a backend that this version lacks.
+pub(super) fn later(name: &str) -> Problem {
+    let hint = "; use file, null, pipe, pty, socket or stdio".to_owned();
+    Problem::NotAvailable(format!("chardev '{name}'"), hint)
 }
 
 /// Why a short form is refused: QEMU words what follows differently.
@@ -221,7 +224,7 @@ fn host_and_port(text: &str) -> Option<(&str, &str, &str)> {
     (!port.is_empty() && !host.contains(',')).then_some((host, port, options))
 }
 
-fn socket(properties: &Properties, origin: Origin) -> Result<SocketSpec, Problem> {
+pub(super) fn socket(properties: &Properties, origin: Origin) -> Result<SocketSpec, Problem> {
     let on = |key| properties.bool(key).unwrap_or(false);
     let later = |what: &str, hint: &str| Err(Problem::NotAvailable(what.to_owned(), hint.to_owned()));
     if on("telnet") || on("tn3270") {
@@ -283,11 +286,12 @@ fn address(properties: &Properties, server: bool, origin: Origin) -> Result<Sock
             let port = properties.text("port").ok_or(Problem::CharSocketPort)?;
             Ok(SocketAddress::Inet { host: host.to_owned(), port: parse_port(port)? })
         }
+        // As in QEMU, a monitor's descriptors have names, even if these are numbers.
+        (None, None, Some(fd)) if origin == Origin::Monitor => {
+            Ok(SocketAddress::Fd(FdName::Name(fd.to_owned())))
+        }
         (None, None, Some(fd)) => match fd.parse::<i32>() {
             Ok(number) if number >= 0 => Ok(SocketAddress::Fd(FdName::Number(number))),
-            _ if origin == Origin::Monitor && fd.starts_with(|c: char| !c.is_ascii_digit() && c != '-') => {
-                Ok(SocketAddress::Fd(FdName::Name(fd.to_owned())))
-            }
             _ => Err(Problem::CharSocketFd(fd.to_owned())),
         },
         // QEMU, too, listens on every address then.

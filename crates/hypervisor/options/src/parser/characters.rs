@@ -203,7 +203,10 @@ impl Builder<'_> {
         let nographic = line.display == Display::Nographic && !line.no_defaults;
         // The console and the monitor that -nographic puts on the terminal if the user put none elsewhere.
         let default_console = nographic && has_cpus && self.serials.is_empty();
-        let default_monitor = nographic && self.monitors.is_empty();
+        let with_monitor = |(backend, _): &(CharBackend, Location)| {
+            matches!(backend, CharBackend::Stdio { with_monitor: true })
+        };
+        let default_monitor = nographic && self.monitors.is_empty() && !self.serials.iter().any(with_monitor);
         if line.daemonize {
             if default_console || default_monitor {
                 return Err(Problem::NographicDaemon.anywhere());
@@ -216,6 +219,10 @@ impl Builder<'_> {
             Some(_) if default_console => {
                 Err(Problem::Several(vec![Problem::StdioTwice, Problem::SerialBackend("stdio".to_owned())])
                     .anywhere())
+            }
+            // Without a place of its own: the monitor that nobody asked for comes after the chardevs.
+            Some(location) if default_monitor && self.chardevs.iter().any(|(_, other)| other == location) => {
+                Err(Problem::StdioTwice.anywhere())
             }
             Some(location) if default_monitor => Err(self.refuse_stdio(Problem::StdioTwice, location)),
             _ => Ok(()),
