@@ -3,6 +3,7 @@
 use crate::events::{self, Throttle};
 use crate::session::{Peer, Session};
 use crate::table::EventSpec;
+use cloister_chardev::FdStore;
 use cloister_control::{Event, Operator, Subscription, TimedEvent};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::time::{Duration, SystemTime};
 /// All QMP monitors of a process. They differ in their character device and in nothing else.
 pub struct Monitor {
     operator: Operator,
+    fds: Arc<FdStore>,
     shared: Arc<Shared>,
     /// Switches that `migrate-set-capabilities` turned on.
     pub(crate) migration: Mutex<BTreeMap<String, bool>>,
@@ -29,16 +31,21 @@ struct Shared {
 
 impl Monitor {
     /// Makes the state that monitors share and begins to listen to events.
-    pub fn new(operator: Operator) -> Arc<Self> {
+    pub fn new(operator: Operator, fds: Arc<FdStore>) -> Arc<Self> {
         let shared = Arc::new(Shared::default());
         let listener = Arc::clone(&shared);
         let subscription = operator.machine.events().subscribe(move |event| listener.hear(event));
-        Arc::new(Self { operator, shared, migration: Mutex::default(), _events: subscription })
+        Arc::new(Self { operator, fds, shared, migration: Mutex::default(), _events: subscription })
     }
 
     /// The machine and the process.
     pub fn operator(&self) -> &Operator {
         &self.operator
+    }
+
+    /// Passed descriptors.
+    pub(crate) fn fds(&self) -> &FdStore {
+        &self.fds
     }
 
     /// A client arrived: greets it and tells it of events once it has negotiated.

@@ -14,13 +14,18 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Where a client's bytes go. Neither method waits.
+/// Where a client's bytes go. Sending never waits.
 pub(crate) trait Peer: Send + Sync {
     /// Queues bytes. A client that does not read loses its connection.
     fn send(&self, bytes: &[u8]);
 
     /// The next descriptor that the client passed.
     fn take_fd(&self) -> Option<OwnedFd>;
+
+    /// Waits until enough was read of what was sent; false if the client is gone.
+    fn begin(&self) -> bool {
+        true
+    }
 }
 
 /// A client.
@@ -57,6 +62,11 @@ impl Session {
 
     pub(crate) fn take_fd(&self) -> Option<OwnedFd> {
         self.peer.take_fd()
+    }
+
+    /// Whether the next job should be begun.
+    pub(crate) fn begin(&self) -> bool {
+        self.peer.begin()
     }
 
     /// `-mon` and `-qmp` offer out-of-band execution always.

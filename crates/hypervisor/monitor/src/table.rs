@@ -4,7 +4,9 @@
 //! A mechanism adds its commands as a slice of rows in a module of its own and a line in [`FAMILIES`].
 
 use crate::call::Call;
-use crate::commands::{block, catalogue, cpu_model, machine, migration, objects, qom, run, session};
+use crate::commands::{
+    block, catalogue, cpu_model, fds, machine, memory, migration, objects, qom, run, session,
+};
 use crate::types::{Member, Type, check_members, member, optional};
 use cloister_control::{ControlError, ErrorClass, Operator};
 use cloister_options::{Catalogue, Target};
@@ -20,7 +22,9 @@ const FAMILIES: &[&[Command]] = &[
     qom::ROWS,
     objects::ROWS,
     cpu_model::ROWS,
+    memory::ROWS,
     migration::ROWS,
+    fds::ROWS,
 ];
 
 /// What a handler answers.

@@ -5,7 +5,7 @@ use crate::qom_types;
 use crate::table::{Command, Reply};
 use crate::types::{Enum, Struct, Type, member, optional};
 use cloister_control::{ControlError, ErrorClass};
-use cloister_options::{Key, Kind, Target, options};
+use cloister_options::{Key, Target, command_line_options_json};
 use serde_json::{Map, Value, json};
 
 const ARCHITECTURE: Enum = Enum { name: "SysEmuTarget", values: &["ppc64", "s390x", "x86_64"] };
@@ -227,49 +227,6 @@ fn property(key: &Key, with_default: bool) -> Value {
 
 fn query_options(call: &Call<'_>) -> Reply {
     let wanted = call.text("option");
-    let machine_keys = || {
-        let mut keys: Vec<&Key> =
-            call.operator().catalogue.machines().iter().flat_map(|machine| machine.keys).collect();
-        keys.sort_by_key(|key| key.name);
-        keys.dedup_by_key(|key| key.name);
-        keys
-    };
-    let mut out: Vec<Value> = Vec::new();
-    for option in options() {
-        // The names under which QEMU lists them.
-        let name = match option.name {
-            "m" => "memory",
-            "smp" => "smp-opts",
-            "boot" => "boot-opts",
-            other => other,
-        };
-        let keys: Vec<&Key> = match name {
-            "machine" => machine_keys(),
-            _ => option.keys.iter().collect(),
-        };
-        let listed = !keys.is_empty() || matches!(name, "object" | "device" | "chardev" | "netdev");
-        if listed && wanted.is_none_or(|wanted| wanted == name) {
-            out.push(
-                json!({ "option": name, "parameters": keys.into_iter().map(parameter).collect::<Vec<_>>() }),
-            );
-        }
-    }
-    match (out.is_empty(), wanted) {
-        (true, Some(wanted)) => Err(ControlError::new(format!("invalid option name: {wanted}"))),
-        _ => Ok(Value::Array(out)),
-    }
-}
-
-fn parameter(key: &Key) -> Value {
-    let kind = match key.kind {
-        Kind::Bool => "boolean",
-        Kind::Unsigned(_) | Kind::Signed => "number",
-        Kind::Size | Kind::Mebibytes => "size",
-        _ => "string",
-    };
-    let mut out = json!({ "name": key.name, "type": kind, "help": key.doc });
-    if let (Some(default), Value::Object(members)) = (key.default, &mut out) {
-        members.insert("default".into(), json!(default));
-    }
-    out
+    let options = command_line_options_json(&call.operator().catalogue, wanted);
+    options.ok_or_else(|| ControlError::new(format!("invalid option name: {}", wanted.unwrap_or_default())))
 }

@@ -3,7 +3,9 @@
 pub(crate) mod block;
 pub(crate) mod catalogue;
 pub(crate) mod cpu_model;
+pub(crate) mod fds;
 pub(crate) mod machine;
+pub(crate) mod memory;
 pub(crate) mod migration;
 pub(crate) mod objects;
 pub(crate) mod qom;

@@ -1,5 +1,6 @@
 //! A QMP client in memory for the tests.
 
+use cloister_chardev::FdStore;
 use cloister_control::fake::{self, FakeMachine};
 use cloister_monitor::{Client, Monitor};
 use cloister_options::Target;
@@ -11,7 +12,7 @@ pub(crate) fn monitor(machine: FakeMachine) -> (Arc<Monitor>, Arc<FakeMachine>) 
     let machine = Arc::new(machine);
     let catalogue = cloister_cgs::catalogue(Target::S390x);
     let operator = fake::operator(&machine, catalogue, &["-machine", "s390-ccw-virtio"]).unwrap();
-    (Monitor::new(operator), machine)
+    (Monitor::new(operator, Arc::new(FdStore::new())), machine)
 }
 
 /// A negotiated client of an s390x machine.
