@@ -96,30 +96,32 @@ impl Pump {
         let mut state = self.shared.lock();
         let ids: Vec<u64> = state.fronts.iter().map(|f| f.id).collect();
         for id in ids {
-            loop {
-                let Some((input, stream)) = state.stream(id) else { break };
-                if stream.events.is_empty() && (input.is_empty() || stream.stalled) {
+            while let Some((input, stream)) = state.stream(id) {
+                // An event is due when the bytes before it have been taken.
+                let due: Vec<_> = stream.events.extract_if(.., |(after, _)| *after == 0).collect();
+                let end = stream.events.iter().map(|&(after, _)| after).min().unwrap_or(usize::MAX);
+                let end = if stream.stalled { 0 } else { end.min(input.len()) };
+                if due.is_empty() && end == 0 {
                     break;
                 }
                 let Some(mut handler) = stream.handler.take() else { break };
-                let events = std::mem::take(&mut stream.events);
-                let bytes: Vec<u8> = input.iter().copied().collect();
-                let offered = !bytes.is_empty() && !stream.stalled;
+                let bytes: Vec<u8> = input.iter().copied().take(end).collect();
                 stream.resumed = false;
                 drop(state);
-                events.into_iter().for_each(|event| handler.event(event));
-                let taken = if offered { handler.bytes(&bytes).min(bytes.len()) } else { 0 };
+                due.into_iter().for_each(|(_, event)| handler.event(event));
+                let taken = if end == 0 { 0 } else { handler.bytes(&bytes).min(end) };
                 state = self.shared.lock();
-                let Some((input, stream)) = state.stream(id) else { break };
+                let Some((input, stream)) = state.stream(id) else {
+                    // Its user went meanwhile. What the handler's destructor does, it does without the lock.
+                    drop(state);
+                    drop(handler);
+                    state = self.shared.lock();
+                    break;
+                };
                 stream.handler = Some(handler);
                 input.drain(..taken);
-                if offered || stream.resumed {
-                    stream.stalled = taken < bytes.len() && !stream.resumed;
-                }
-                // One offer per round unless there is a reason for more.
-                if !stream.resumed {
-                    break;
-                }
+                stream.events.iter_mut().for_each(|(after, _)| *after -= taken.min(*after));
+                stream.stalled = (stream.stalled || taken < end) && !stream.resumed;
             }
         }
     }
@@ -134,8 +136,7 @@ impl Pump {
         let mut plan = Plan::default();
         if state.hang_up && self.peer.is_some() {
             let at = *self.hang_up_at.get_or_insert_with(|| Instant::now() + HANG_UP_GRACE);
-            let silent = state.output_dead || (state.output.is_empty() && self.pending.is_empty());
-            if silent || at <= Instant::now() {
+            if !self.has_output(&state) || at <= Instant::now() {
                 self.disconnect(&mut state);
             } else {
                 plan.until = Some(at);
@@ -145,15 +146,22 @@ impl Pump {
             self.seek_peer(&mut state, &mut plan);
         }
         plan.input = state.wants_input();
-        plan.output = !state.output_dead && !(state.output.is_empty() && self.pending.is_empty());
+        plan.output = self.has_output(&state);
         if self.has_events(&state) {
             plan.until = Some(Instant::now());
         }
         Some(plan)
     }
 
+    fn has_output(&self, state: &State) -> bool {
+        !(state.output_dead || state.output.is_empty() && self.pending.is_empty())
+    }
+
     fn has_events(&self, state: &State) -> bool {
-        state.fronts.iter().any(|f| matches!(&f.kind, Kind::Stream(s) if !s.events.is_empty()))
+        state
+            .fronts
+            .iter()
+            .any(|f| matches!(&f.kind, Kind::Stream(s) if s.events.iter().any(|&(after, _)| after == 0)))
     }
 
     fn seek_peer(&mut self, state: &mut State, plan: &mut Plan) {
@@ -395,7 +403,7 @@ impl Pump {
         while self.peer.is_some() && Instant::now() < until {
             let output = {
                 let state = self.shared.lock();
-                !state.output_dead && !(state.output.is_empty() && self.pending.is_empty())
+                self.has_output(&state)
             };
             if !output {
                 break;

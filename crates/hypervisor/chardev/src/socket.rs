@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 /// Clients that may wait in the kernel while one is served.
 const BACKLOG: i32 = 16;
 
+/// Bytes of a name: unix(7), sun_path has 108, one of which is the zero after a path or before an abstract name.
+const MOST: usize = 107;
+
 /// A listening socket.
 pub(crate) struct Listener {
     pub(crate) fd: OwnedFd,
@@ -253,13 +256,16 @@ fn resolve(host: &str, port: u16, default: &str) -> Result<Vec<SocketAddr>, Char
 fn unix_address(path: &Path, is_abstract: bool, tight: bool) -> Result<SocketAddrUnix, ChardevError> {
     use std::os::unix::ffi::OsStrExt;
     let too_long = |_| ChardevError::PathTooLong { path: path.to_owned() };
+    let length = path.as_os_str().len();
+    if length > MOST {
+        return Err(too_long(Errno::NAMETOOLONG));
+    }
     if !is_abstract {
         return SocketAddrUnix::new(path).map_err(too_long);
     }
     let mut name = path.as_os_str().as_bytes().to_vec();
     if !tight {
-        // unix(7): sun_path has 108 bytes, the first of an abstract name is zero.
-        name.resize(name.len().max(107), 0);
+        name.resize(MOST, 0);
     }
     SocketAddrUnix::new_abstract_name(&name).map_err(too_long)
 }
@@ -294,7 +300,7 @@ fn connected_name(fd: BorrowedFd<'_>, server: bool) -> String {
 fn local_name(fd: BorrowedFd<'_>) -> String {
     let Ok(address) = net::getsockname(fd) else { return "unknown".into() };
     if let Ok(unix) = SocketAddrUnix::try_from(address.clone()) {
-        if let Some(name) = unix.abstract_name() {
+        if let Some(name) = unix.abstract_name().filter(|name| !name.is_empty()) {
             let end = name.iter().rposition(|&b| b != 0).map_or(0, |at| at + 1);
             return format!("unix:{},abstract=on", String::from_utf8_lossy(&name[..end]));
         }

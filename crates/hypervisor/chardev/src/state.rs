@@ -41,6 +41,9 @@ impl<F: FnMut(&[u8]) + Send> StreamInput for F {
     }
 }
 
+/// Breaks that wait for a stream which takes no input; any more are lost.
+const MOST_BREAKS: usize = 64;
+
 /// Called for `Ctrl-a x`.
 pub(crate) type Quit = Arc<dyn Fn() + Send + Sync>;
 
@@ -113,7 +116,8 @@ pub(crate) struct SessionFront {
 #[derive(Default)]
 pub(crate) struct StreamFront {
     pub(crate) handler: Option<Box<dyn StreamInput>>,
-    pub(crate) events: Vec<StreamEvent>,
+    /// Each with the number of bytes that come before it.
+    pub(crate) events: Vec<(usize, StreamEvent)>,
     pub(crate) stalled: bool,
     pub(crate) resumed: bool,
 }
@@ -190,7 +194,7 @@ impl State {
         let focused = stream || self.focus.is_none();
         match &mut kind {
             Kind::Session(session) => session.shown = focused || !self.mux,
-            Kind::Stream(stream) if self.connected.is_some() => stream.events.push(StreamEvent::Opened),
+            Kind::Stream(stream) if self.connected.is_some() => stream.events.push((0, StreamEvent::Opened)),
             Kind::Stream(_) => {}
         }
         self.fronts.push(Front { id, input: VecDeque::new(), kind });
@@ -267,7 +271,7 @@ impl State {
                     session.marks.clear();
                     session.fds.clear();
                 }
-                Kind::Stream(stream) => stream.events.push(StreamEvent::Opened),
+                Kind::Stream(stream) => stream.events.push((0, StreamEvent::Opened)),
             }
         }
     }
@@ -279,7 +283,7 @@ impl State {
         for front in &mut self.fronts {
             match &mut front.kind {
                 Kind::Session(session) => session.end = true,
-                Kind::Stream(stream) => stream.events.push(StreamEvent::Closed),
+                Kind::Stream(stream) => stream.events.push((0, StreamEvent::Closed)),
             }
         }
     }
@@ -321,8 +325,10 @@ impl State {
                     }
                 }
                 Some(Key::Break) => {
-                    if let Some(Front { kind: Kind::Stream(stream), .. }) = self.focused() {
-                        stream.events.push(StreamEvent::Break);
+                    if let Some(Front { kind: Kind::Stream(stream), input, .. }) = self.focused()
+                        && stream.events.len() < MOST_BREAKS
+                    {
+                        stream.events.push((input.len(), StreamEvent::Break));
                     }
                 }
                 Some(Key::Next) => self.focus_next(),
