@@ -32,6 +32,9 @@ pub(crate) struct Demo {
     /// Keep the model machine and the images in this folder (new or empty)
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Draw who owns each page of the protected guest into this file (.svg or .png)
+    #[arg(long, value_name = "FILE")]
+    memory_map: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -68,6 +71,10 @@ impl Demo {
 
         stage.title("3. The same guest as a Secure Execution guest");
         let protected = run::run(&Boot::protected(&files, &files.image), &stage)?;
+        if let (Some(path), Some(map)) = (&self.memory_map, protected.look.as_ref().and_then(Look::map)) {
+            cloister_memory_map::write_picture(path, map)?;
+            stage.say(&format!("host  | {} shows who owns each page", path.display()));
+        }
 
         stage.title("4. The image with one bit flipped");
         let flipped_at = flip(&files)?;

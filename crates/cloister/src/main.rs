@@ -6,18 +6,29 @@
 
 mod command;
 mod demo;
+mod desk;
 mod out;
 mod pv;
+mod signals;
 mod vm;
 mod wiring;
 
+use cloister_chardev::process::become_daemon;
 use cloister_options::{Command, classify};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let mut names: Vec<_> = std::env::args_os().collect();
+    let name = if names.is_empty() { "cloister".into() } else { names.remove(0) };
+    let argv0 = name.to_string_lossy().into_owned();
+    let ready = match become_daemon(&mut names) {
+        Ok(ready) => ready,
+        Err(error) => {
+            out::tell(&format!("{argv0}: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let mut args = Vec::new();
-    let mut names = std::env::args_os();
-    let argv0 = names.next().map_or_else(|| "cloister".into(), |name| name.to_string_lossy().into_owned());
     for arg in names {
         match arg.into_string() {
             Ok(arg) => args.push(arg),
@@ -32,7 +43,7 @@ fn main() -> ExitCode {
         Command::Vm(invocation, args) if invocation.target.is_none() && args == ["--help"] => {
             command::help(&[])
         }
-        Command::Vm(invocation, args) => vm::run(&invocation, &args),
+        Command::Vm(invocation, args) => vm::run(&name, &invocation, &args, ready),
         Command::Subcommand(name, rest) => {
             let words: Vec<_> = std::iter::once(name).chain(rest).collect();
             command::run(&words)

@@ -1,15 +1,23 @@
 //! Running a virtual machine from QEMU's command line.
 
 use crate::command::words;
-use crate::{out, wiring};
-use cloister_machines::{End, Outlets, Report};
-use cloister_options::{CommandLine, Invocation, Outcome};
+use crate::desk::Desk;
+use crate::{out, signals, wiring};
+use anyhow::Context;
+use cloister_chardev::process::{PidFile, Ready, daemonize};
+use cloister_machines::{End, Report};
+use cloister_memory_map::MemoryMap;
+use cloister_options::{Catalogue, CommandLine, Invocation, Outcome};
 use cloister_platform_store::{CreateOptions, Environment, Platform, PlatformError, locate};
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// Parses the arguments and runs what they describe.
-pub(crate) fn run(invocation: &Invocation, args: &[String]) -> ExitCode {
+///
+/// With `-daemonize` the process that the user started starts another, which has `ready`, and waits until it runs.
+pub(crate) fn run(name: &OsStr, invocation: &Invocation, args: &[String], ready: Option<Ready>) -> ExitCode {
     let program = invocation.program.clone();
     let catalogue = match invocation.resolve_target(args) {
         Ok(target) => cloister_cgs::catalogue(target),
@@ -20,11 +28,19 @@ pub(crate) fn run(invocation: &Invocation, args: &[String]) -> ExitCode {
             out::line(text.trim_end_matches('\n'));
             ExitCode::SUCCESS
         }
+        Ok(Outcome::Run(line)) if line.daemonize && ready.is_none() => {
+            let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+            match daemonize(name, &args) {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::FAILURE,
+                Err(error) => fail(&format!("{program}: {error}")),
+            }
+        }
         Ok(Outcome::Run(line)) => {
             for warning in &line.warnings {
                 out::tell(&warning.report(&program));
             }
-            match start(&line) {
+            match start(*line, catalogue, ready) {
                 Ok(status) => status,
                 Err(error) => fail(&format!("{program}: {}", words(&error))),
             }
@@ -33,16 +49,34 @@ pub(crate) fn run(invocation: &Invocation, args: &[String]) -> ExitCode {
     }
 }
 
-fn start(line: &CommandLine) -> anyhow::Result<ExitCode> {
-    log(line)?;
-    let platform = platform(line)?;
-    let machine = wiring::machine(line, platform, Outlets::default())?;
+fn start(line: CommandLine, catalogue: Catalogue, ready: Option<Ready>) -> anyhow::Result<ExitCode> {
+    log(&line)?;
+    let desk = Desk::open(&line)?;
+    let pid_file = line.pid_file.as_deref().map(PidFile::create).transpose()?;
+    let machine = wiring::any_machine(&line, || Ok(platform(&line)?), desk.outlets()?)?;
     for warning in machine.warnings() {
         out::tell(&format!("{}: warning: {warning}", line.program));
     }
-    out::tell(&format!("{}: platform: {}", line.program, machine.platform()));
-    let report = machine.run()?;
-    Ok(finish(line, &report))
+    // A manager that reads our words until their end takes them for the reason of a failure.
+    if ready.is_none() {
+        out::tell(&format!("{}: platform: {}", line.program, machine.facts().platform));
+    }
+    desk.serve(&machine, line.clone(), catalogue)?;
+    let signals = signals::watch(&machine).context("cannot watch signals")?;
+    if let Some(ready) = ready {
+        ready.signal()?;
+    }
+    let report = Arc::clone(&machine).run()?;
+    drop(signals);
+    if let (Some(picture), Some(vm)) = (&line.memory_map, machine.vm()) {
+        let written =
+            MemoryMap::observe(vm).and_then(|map| cloister_memory_map::write_picture(&picture.path, &map));
+        written.with_context(|| format!("-memory-map {}", picture.path.display()))?;
+    }
+    let status = finish(&line, &report);
+    desk.close(u8::from(status != ExitCode::SUCCESS));
+    drop(pid_file);
+    Ok(status)
 }
 
 fn finish(line: &CommandLine, report: &Report) -> ExitCode {

@@ -2,12 +2,24 @@
 
 use cloister_host_kernel::HostKernel;
 use cloister_machines::s390_ccw::S390Ccw;
-use cloister_machines::{MachineError, Outlets};
+use cloister_machines::{MachineError, NoneMachine, Outlets, Run};
 use cloister_options::CommandLine;
 use cloister_platform::{Door, Loopback};
 use cloister_platform_store::Platform;
 use cloister_silicon_s390x::Silicon;
 use std::sync::Arc;
+
+/// Whatever machine the command line names.
+pub(crate) fn any_machine(
+    line: &CommandLine,
+    platform: impl FnOnce() -> anyhow::Result<Platform>,
+    outlets: Outlets,
+) -> anyhow::Result<Arc<dyn Run>> {
+    if line.machine.name == "none" {
+        return Ok(Arc::new(NoneMachine::new(line, "none: no guest can run on this machine".into(), true)));
+    }
+    Ok(machine(line, platform()?, outlets)?)
+}
 
 /// The machine of a command line on a platform. With `-accel soft,door=loopback` every message that crosses
 /// a door is turned into bytes and back.

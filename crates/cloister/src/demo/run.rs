@@ -2,10 +2,11 @@
 
 use super::view::Look;
 use super::{Files, Stage, WATCH};
-use crate::wiring;
+use crate::{signals, wiring};
 use anyhow::{Context, bail};
+use cloister_control::{Cause, Machine};
 use cloister_machines::s390_ccw::S390Ccw;
-use cloister_machines::{End, Outlets};
+use cloister_machines::{End, Outlets, Run as _};
 use cloister_options::{Invocation, Outcome};
 use cloister_platform_store::Platform;
 use serde_json::{Value, json};
@@ -99,6 +100,7 @@ pub(super) fn run(boot: &Boot, stage: &Stage) -> anyhow::Result<Run> {
         end: String::new(),
         power_off: false,
     };
+    let watch = signals::watch(&(Arc::clone(&machine) as _)).context("cannot watch signals")?;
     let running = Arc::clone(&machine);
     let work = move || {
         let ended = running.run();
@@ -109,11 +111,12 @@ pub(super) fn run(boot: &Boot, stage: &Stage) -> anyhow::Result<Run> {
         std::thread::Builder::new().name("demo guest".into()).spawn(work).context("cannot start a thread")?;
     let end = attend(&machine, &events, &mut run, stage);
     if end.is_err() {
-        machine.end(End::Quit);
+        machine.quit(Cause::HostUi);
     }
     if thread.join().is_err() {
         bail!("the machine failed: this is a defect of the program, please report it");
     }
+    drop(watch);
     let end = end?;
     run.power_off = end == End::PowerOff;
     run.end = words(&end);
@@ -141,6 +144,7 @@ fn machine(boot: &Boot, events: &Sender<Event>) -> anyhow::Result<Arc<S390Ccw>> 
     let outlets = Outlets {
         // A demo that is over listens no more.
         console: Some(Box::new(move |bytes: &[u8]| drop(console.send(Event::Console(bytes.to_vec()))))),
+        console_room: None,
         messages: Some(Box::new(move |text| drop(messages.send(Event::Message(text.to_owned()))))),
     };
     Ok(wiring::machine(&line, Platform::open(&boot.platform)?, outlets)?)

@@ -1,6 +1,8 @@
 //! What a curious host finds in a guest's memory.
 
+use cloister_control::Machine as _;
 use cloister_machines::s390_ccw::S390Ccw;
+use cloister_memory_map::MemoryMap;
 use serde_json::{Value, json};
 use std::fmt;
 use vm_memory::{Bytes, GuestAddress};
@@ -14,15 +16,15 @@ pub(super) struct Look {
     access: Vec<u8>,
     /// Places in the whole mapping where the secret stands, after that read.
     found_at: Vec<u64>,
-    /// Pages that are private to the guest, before that read.
-    private: u64,
+    /// Who owned each page before that read.
+    map: Option<MemoryMap>,
 }
 
 impl Look {
     /// Looks at the page at `address`, then through all of the host's mapping.
     pub(super) fn at(machine: &S390Ccw, address: u64) -> anyhow::Result<Self> {
         let memory = machine.memory();
-        let private = machine.page_counts()?.private;
+        let map = machine.vm().map(MemoryMap::observe).transpose()?;
         let mut mapping = vec![0; PAGE];
         memory.peek(address, &mut mapping)?;
         let mut access = vec![0; PAGE];
@@ -34,7 +36,7 @@ impl Look {
             let places = page.windows(SECRET.len()).enumerate().filter(|(_, bytes)| *bytes == SECRET);
             found_at.extend(places.map(|(offset, _)| start + offset as u64));
         }
-        Ok(Self { address, mapping, access, found_at, private })
+        Ok(Self { address, mapping, access, found_at, map })
     }
 
     /// Whether the secret stands anywhere where the host can read it.
@@ -47,10 +49,20 @@ impl Look {
         entropy(&self.access) > NOISE
     }
 
+    /// Who owned each page.
+    pub(super) fn map(&self) -> Option<&MemoryMap> {
+        self.map.as_ref()
+    }
+
+    fn private(&self) -> u64 {
+        self.map.as_ref().map_or(0, |map| map.counts.private)
+    }
+
     pub(super) fn to_json(&self) -> Value {
         json!({
             "address": format!("{:#x}", self.address),
-            "private_pages": self.private,
+            "private_pages": self.private(),
+            "memory": self.map.as_ref().map(|map| map.report(RANGES)),
             "mapping": { "entropy": entropy(&self.mapping), "start": hex(&self.mapping[..SHOWN]) },
             "access": { "entropy": entropy(&self.access), "start": hex(&self.access[..SHOWN]) },
             "secret_found_at": self.found_at.iter().map(|at| format!("{at:#x}")).collect::<Vec<_>>(),
@@ -68,13 +80,16 @@ impl fmt::Display for Look {
             writeln!(f, "reading the page as a device does makes the Ultravisor export it, encrypted:")?;
             dump(f, self.address, &self.access)?;
         }
-        write!(f, "{} private pages; the secret ", self.private)?;
+        write!(f, "{} private pages; the secret ", self.private())?;
         match self.found_at.first() {
             Some(at) => write!(f, "stands in the clear at {at:#x}"),
             None => write!(f, "stands nowhere in the host's mapping"),
         }
     }
 }
+
+/// Most ranges of memory in the JSON.
+const RANGES: usize = 64;
 
 /// A few lines as `hexdump -C` has them, and how random the whole page is.
 fn dump(f: &mut fmt::Formatter<'_>, address: u64, page: &[u8]) -> fmt::Result {

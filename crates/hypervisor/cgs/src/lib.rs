@@ -16,4 +16,4 @@ pub use guest::{
     BootImage, ConfidentialGuest, DeviceFacts, Effects, HostFacts, MachineFacts, PlatformStep, ResetKind,
     Transition, VirtioDefault,
 };
-pub use registry::{Mechanism, catalogue, mechanisms, resolve, resolve_or_implicit};
+pub use registry::{Mechanism, catalogue, is_mechanism, mechanisms, resolve, resolve_or_implicit};

@@ -35,6 +35,11 @@ pub fn mechanisms(target: Target) -> impl Iterator<Item = &'static Mechanism> {
     REGISTRY.iter().filter(move |mechanism| mechanism.object.is_for(target))
 }
 
+/// Whether an object type is a mechanism, of whatever target.
+pub fn is_mechanism(qom_type: &str) -> bool {
+    REGISTRY.iter().any(|mechanism| mechanism.object.name == qom_type)
+}
+
 /// Everything that a command line for this target can name, mechanisms included.
 pub fn catalogue(target: Target) -> Catalogue {
     let mut catalogue = Catalogue::new(target);

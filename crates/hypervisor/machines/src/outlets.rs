@@ -6,11 +6,14 @@ use std::io::Write;
 /// Takes one message of the machine, without a line end.
 pub type MessageSink = Box<dyn Fn(&str) + Send + Sync>;
 
-/// Takers of what a machine says; what is absent goes where the command line says.
+/// Takers of what a machine says.
 #[derive(Default)]
 pub struct Outlets {
-    /// The guest's console output, in place of the `-serial` back end.
+    /// The guest's console output; without one the guest has no console.
     pub console: Option<Box<dyn ConsoleSink>>,
+    /// Called when the guest has made room for console input that [`Run::console_input`](crate::Run::console_input)
+    /// did not take.
+    pub console_room: Option<Box<dyn Fn() + Send + Sync>>,
     /// Warnings and refusals during the run, in place of standard error.
     pub messages: Option<MessageSink>,
 }
@@ -18,7 +21,10 @@ pub struct Outlets {
 impl std::fmt::Debug for Outlets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (console, messages) = (self.console.is_some(), self.messages.is_some());
-        f.debug_struct("Outlets").field("console", &console).field("messages", &messages).finish()
+        f.debug_struct("Outlets")
+            .field("console", &console)
+            .field("messages", &messages)
+            .finish_non_exhaustive()
     }
 }
 

@@ -13,7 +13,7 @@ pub use host::{Answer, Host, LowerHook, command_of, granted};
 pub use model::{Model, guest_program, repository};
 
 use cloister_machines::s390_ccw::S390Ccw;
-use cloister_machines::{End, MachineError, Outlets};
+use cloister_machines::{End, MachineError, Outlets, Run as _};
 use cloister_memory::ConversionObserver;
 use cloister_options::{Invocation, Outcome};
 use cloister_platform::{Door, Request, Response};
@@ -180,6 +180,7 @@ impl<'a> Boot<'a> {
                     }
                 }
             })),
+            console_room: None,
             messages: Some(Box::new({
                 let messages = Arc::clone(&messages);
                 move |text: &str| lock(&messages).push(text.to_owned())
@@ -192,7 +193,7 @@ impl<'a> Boot<'a> {
             let watch = Arc::clone(audit);
             machine.memory().observe_writes(Box::new(move |address, len| watch.wrote(address, len)));
         }
-        let report = machine.run()?;
+        let report = Arc::clone(&machine).run()?;
         if let Some(audit) = &self.audit {
             audit.scan(&host, "the end of the run");
         }

@@ -201,6 +201,31 @@ impl<M: GuestMemory> ChannelSubsystem<M> {
         Ok((id, DeviceNumber { ssid, devno }))
     }
 
+    /// Attaches a device to the running machine: the guest is told with a channel report.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub fn plug(
+        &mut self,
+        wanted: Option<DeviceNumber>,
+        device: Box<dyn CcwDevice<M>>,
+    ) -> Result<(SubchannelId, DeviceNumber), Error> {
+        let attached = self.attach(wanted, device)?;
+        self.report_subchannel(attached.0);
+        Ok(attached)
+    }
+
+    /// Takes a device away from the running machine: the guest is told with a channel report. Returns false if there
+    /// is none.
+    pub fn unplug(&mut self, id: SubchannelId) -> bool {
+        if self.subchannels.remove(&id).is_none() {
+            return false;
+        }
+        self.sink.withdraw_io(id.half(), id.nr);
+        self.report_subchannel(id);
+        true
+    }
+
     /// The subchannel of a device number.
     pub fn find(&self, number: DeviceNumber) -> Option<SubchannelId> {
         self.subchannels
@@ -527,6 +552,21 @@ impl<M: GuestMemory> ChannelSubsystem<M> {
         self.multiple_sets = state.multiple_sets;
         self.reports = state.reports.into();
         Ok(())
+    }
+
+    /// Channel reports that a subchannel came or went: "installed parameters initialized", and with multiple sets a
+    /// chained word with the set (SA22-7832, chapter 17, "Channel-Report Word").
+    fn report_subchannel(&mut self, id: SubchannelId) {
+        const CHAINED: u32 = 1 << 29;
+        const SUBCHANNEL: u32 = 3 << 24;
+        const PARAMETERS_INITIALIZED: u32 = 4 << 16;
+        let word = SUBCHANNEL | PARAMETERS_INITIALIZED;
+        if self.multiple_sets {
+            self.report(word | CHAINED | u32::from(id.nr));
+            self.report(word | u32::from(id.ssid) << 4);
+        } else if id.ssid == 0 {
+            self.report(word | u32::from(id.nr));
+        }
     }
 
     fn report(&mut self, word: u32) {

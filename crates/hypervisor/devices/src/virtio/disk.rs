@@ -22,6 +22,11 @@ pub trait DiskBackend: Send {
     /// Whether writes are refused.
     fn read_only(&self) -> bool;
 
+    /// The image's format, as `query-block` names it.
+    fn format(&self) -> &'static str {
+        "raw"
+    }
+
     /// Fills `buf`; beyond the end there are zeros.
     ///
     /// # Errors
@@ -245,6 +250,10 @@ impl DiskBackend for Overlay {
         self.base.size()
     }
 
+    fn format(&self) -> &'static str {
+        self.base.format()
+    }
+
     fn read_only(&self) -> bool {
         false
     }
@@ -301,6 +310,10 @@ struct ReadOnly {
 impl DiskBackend for ReadOnly {
     fn size(&self) -> u64 {
         self.inner.size()
+    }
+
+    fn format(&self) -> &'static str {
+        self.inner.format()
     }
 
     fn read_only(&self) -> bool {

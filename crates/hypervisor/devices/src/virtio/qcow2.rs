@@ -43,6 +43,10 @@ impl Qcow2Disk {
 }
 
 impl DiskBackend for Qcow2Disk {
+    fn format(&self) -> &'static str {
+        "qcow2"
+    }
+
     fn size(&self) -> u64 {
         self.image.size()
     }

@@ -4,6 +4,7 @@ use super::S390Ccw;
 use crate::run::Next;
 use cloister_devices::dispatch;
 use cloister_platform::arch::s390x::{Completion, Instruction, InstructionExit, program};
+use std::sync::atomic::Ordering;
 
 /// DIAGNOSE code of the IPL functions.
 const DIAG_IPL: u16 = 0x308;
@@ -14,6 +15,11 @@ impl S390Ccw {
             return self.diag_308(exit);
         }
         let completion = dispatch::complete(&mut self.sclp(), &mut self.css(), self.vm.memory(), exit);
+        if let (Instruction::Servc { .. }, Some(room)) = (exit.instruction, &self.console_room)
+            && self.console_stalled.swap(false, Ordering::AcqRel)
+        {
+            room();
+        }
         Next::Complete(completion.unwrap_or_else(|| match exit.instruction {
             // An unknown DIAGNOSE is a specification exception; adjunct processors, topology and PCI are not
             // installed.

@@ -8,6 +8,7 @@ use crate::MachineError;
 use crate::run::{End, Next};
 use cloister_cgs::s390_pv::failure_text;
 use cloister_cgs::{PlatformStep, ResetKind as GuestReset, Transition};
+use cloister_control::{Cause, Event};
 use cloister_formats::s390x::ipl_block::{IplBlock, IplKind, PvBlock, result};
 use cloister_platform::arch::s390x::{
     Completion, CpuState, Instruction, InstructionExit, Psw, ResetKind, RunState, program,
@@ -113,7 +114,10 @@ impl S390Ccw {
         let Some(function) = self.ipl().pending.take() else { return Ok((Next::Continue, false)) };
         match function {
             Function::Reset(kind) => self.reset(cpu, kind)?,
-            Function::Load => self.load_again()?,
+            Function::Load => {
+                self.load_again()?;
+                self.events.emit(Event::Reset(Cause::GuestReset));
+            }
             Function::Enter { answer } => return self.enter(cpu, answer),
         }
         Ok((Next::Continue, true))
@@ -150,7 +154,7 @@ impl S390Ccw {
     }
 
     /// Subcodes 3, 4 and 7: as if the machine were switched on again.
-    fn load_again(&self) -> Result<(), MachineError> {
+    pub(super) fn load_again(&self) -> Result<(), MachineError> {
         self.subsystem_reset()?;
         if self.is_protected() {
             self.steps(GuestReset::External)?;
@@ -309,7 +313,9 @@ impl S390Ccw {
         Ok(self.vm.set_run_state(cpu, RunState::Operating)?)
     }
 
-    fn guest_support(&self) -> std::sync::MutexGuard<'_, Option<Box<dyn cloister_cgs::ConfidentialGuest>>> {
+    pub(super) fn guest_support(
+        &self,
+    ) -> std::sync::MutexGuard<'_, Option<Box<dyn cloister_cgs::ConfidentialGuest>>> {
         self.cgs.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -4,29 +4,27 @@
 //! transitions of a confidential guest. CPUs, interruption queues and memory are behind the upper door.
 
 mod backing;
+mod control;
 mod cpu_model;
 mod instruction;
 mod ipl;
 mod load;
+mod plug;
 
-use crate::console::Console;
+use crate::objects::Objects;
+use crate::run::Policy;
 use crate::run::{Conductor, End, Guest, Idle, Next, Report};
-use crate::{MachineError, Outlets, outlets::MessageSink};
-use cloister_cgs::{BootImage, ConfidentialGuest, DeviceFacts, HostFacts, MachineFacts};
-use cloister_devices::css::{ChannelSubsystem, DeviceNumber, VIRTUAL_CSSID};
-use cloister_devices::entropy::{EntropySource, SeededEntropy, SystemEntropy};
+use crate::{MachineError, Outlets, Run, outlets::MessageSink};
+use cloister_cgs::{BootImage, ConfidentialGuest, HostFacts, MachineFacts};
+use cloister_control::{Cause, Events, Facts, RunState as MachineState};
+use cloister_devices::css::ChannelSubsystem;
 use cloister_devices::sclp::{Sclp, SclpConfig};
-use cloister_devices::virtio::blk::{Block, BlockOptions};
-use cloister_devices::virtio::ccw::{VirtioCcw, VirtioCcwOptions};
-use cloister_devices::virtio::disk::{DiskOptions, open_disk};
-use cloister_devices::virtio::rng::Rng;
 use cloister_devices::{HostInterrupt, InterruptSink};
-use cloister_options::{
-    CommandLine, DeviceSpec, Drive, DriveFormat, DriveInterface, DriveMedia, IcountShift, OnOffAuto, RtcBase,
-};
+use cloister_options::{CommandLine, Drive, IcountShift, RtcBase};
 use cloister_platform::arch::s390x::{Exit, RunState, TimeMode, VmConfig, facility};
 use cloister_platform::{Capabilities, Door, HostMemory, PageCounts, Vm};
 use load::BootFiles;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Most CPUs of the machine.
@@ -48,14 +46,23 @@ pub struct S390Ccw {
     facts: MachineFacts,
     ipl: Mutex<ipl::Ipl>,
     boot: BootFiles,
-    console: Console,
     /// One thread for all CPUs, and what it does when they wait; else a thread for each.
     in_turn: Option<Idle>,
     no_reboot: bool,
+    described: Facts,
+    confidential_id: Option<String>,
+    events: Events,
+    objects: Objects,
+    attached: Mutex<Vec<plug::Attached>>,
+    drives: Vec<Drive>,
+    defaults: plug::Defaults,
     conductor: Conductor,
-    protected: std::sync::atomic::AtomicBool,
+    protected: AtomicBool,
     warnings: Vec<String>,
     messages: MessageSink,
+    console_room: Option<Box<dyn Fn() + Send + Sync>>,
+    /// Console input waits for room.
+    console_stalled: AtomicBool,
 }
 
 impl S390Ccw {
@@ -98,7 +105,7 @@ impl S390Ccw {
             .iter()
             .flat_map(|cgs| cgs.virtio_defaults())
             .any(|default| default.property == "iommu_platform" && default.value);
-        facts.devices = device_facts(line, iommu_default);
+        facts.devices = plug::facts(line, iommu_default);
 
         let mut warnings: Vec<String> = backing.unused.into_iter().collect();
         if let Some(cgs) = &mut cgs {
@@ -142,19 +149,29 @@ impl S390Ccw {
         };
         let vm = Vm::create(door, config)?;
         let sink: Arc<dyn InterruptSink> = Arc::new(Interrupts(vm.clone()));
-        let console = Console::from_options(line)?;
-        let output = match outlets.console {
-            Some(output) => Some(output),
-            None => console.sink()?,
-        };
         let mut sclp_config = SclpConfig::new(memory_bytes, line.smp.cpus as u8);
         sclp_config.highest_cpu = line.smp.max_cpus.saturating_sub(1) as u16;
         sclp_config.extended_length = facts.extended_length_sccb;
         let loadparm = line.machine.loadparm.as_deref().unwrap_or_default();
         sclp_config.loadparm = ipl::loadparm(loadparm);
-        let sclp = Sclp::new(sclp_config, output, None, Arc::clone(&sink));
+        let sclp = Sclp::new(sclp_config, outlets.console, None, Arc::clone(&sink));
         let mut css = ChannelSubsystem::new(sink);
-        attach_devices(line, &mut css, iommu_default)?;
+        let defaults = plug::Defaults { iommu_platform: iommu_default, seed: line.seed };
+        let attached = plug::attach(line, &mut css, defaults)?;
+        let described = Facts {
+            target: line.target,
+            machine: line.machine.name.clone(),
+            name: line.name.clone(),
+            uuid: line.uuid.unwrap_or_default(),
+            platform: capabilities.platform.clone(),
+            model: capabilities.model,
+            memory: memory_bytes,
+            memory_id: line.machine.memory_backend.clone().unwrap_or_else(|| "s390.ram".into()),
+        };
+        let events = Events::default();
+        let policy = Policy { shutdown: line.actions.shutdown, panic: line.actions.panic };
+        let begin = if line.stopped { MachineState::Prelaunch } else { MachineState::Running };
+        let conductor = Conductor::new(events.clone(), policy, begin);
 
         Ok(Self {
             vm,
@@ -165,19 +182,22 @@ impl S390Ccw {
             facts,
             ipl: Mutex::new(ipl::Ipl::default()),
             boot,
-            console,
             in_turn,
             no_reboot: line.no_reboot,
-            conductor: Conductor::new(),
-            protected: std::sync::atomic::AtomicBool::new(false),
+            described,
+            confidential_id: line.machine.confidential_guest.as_ref().map(|reference| reference.id.clone()),
+            events,
+            objects: Objects::new(line),
+            attached: Mutex::new(attached),
+            drives: line.drives.clone(),
+            defaults,
+            conductor,
+            protected: AtomicBool::new(false),
             warnings,
+            console_room: outlets.console_room,
+            console_stalled: AtomicBool::new(false),
             messages: outlets.messages.unwrap_or_else(|| Box::new(crate::outlets::to_stderr)),
         })
-    }
-
-    /// What the user should be told before the run.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
     }
 
     /// The platform that this machine runs on, in words.
@@ -197,7 +217,7 @@ impl S390Ccw {
 
     /// Whether the guest runs protected.
     pub fn is_protected(&self) -> bool {
-        self.protected.load(std::sync::atomic::Ordering::Acquire)
+        self.protected.load(Ordering::Acquire)
     }
 
     /// Tells the user something while the machine runs.
@@ -205,47 +225,8 @@ impl S390Ccw {
         (self.messages)(text);
     }
 
-    /// Ends the run from another thread.
-    pub fn end(&self, end: End) {
-        self.conductor.end(&self.vm, end);
-    }
-
-    /// Loads the boot files and runs the machine to its end. SIGINT, SIGTERM and SIGHUP end it too.
-    pub fn run(self: &Arc<Self>) -> Result<Report, MachineError> {
-        let entry = self.boot.load(self.vm.memory())?;
-        ipl::start(&self.vm, 0, entry)?;
-        let signals = self.watch_signals()?;
-        let (input, quit) = (Arc::clone(self), Arc::clone(self));
-        let terminal = self.console.start_input(
-            move |bytes| {
-                input.sclp().console_input(bytes);
-            },
-            move || quit.end(End::Quit),
-        )?;
-        let report = match self.in_turn {
-            Some(idle) => self.conductor.run_in_turn(&self.vm, self.as_ref(), idle),
-            None => self.conductor.run_threads(&self.vm, self.as_ref()),
-        };
-        drop(terminal);
-        signals.close();
-        Ok(report)
-    }
-
-    fn watch_signals(self: &Arc<Self>) -> Result<signal_hook::iterator::Handle, MachineError> {
-        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-        let fail = |source| MachineError::Host { what: "watch signals", source };
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(fail)?;
-        let handle = signals.handle();
-        let machine = Arc::downgrade(self);
-        let watch = move || {
-            for signal in signals.forever() {
-                if let Some(machine) = machine.upgrade() {
-                    machine.end(End::Signal(signal));
-                }
-            }
-        };
-        std::thread::Builder::new().name("signals".into()).spawn(watch).map_err(fail)?;
-        Ok(handle)
+    fn attached(&self) -> MutexGuard<'_, Vec<plug::Attached>> {
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn css(&self) -> MutexGuard<'_, ChannelSubsystem<HostMemory>> {
@@ -261,10 +242,43 @@ impl S390Ccw {
     }
 }
 
+impl Run for S390Ccw {
+    fn run(self: Arc<Self>) -> Result<Report, MachineError> {
+        // Operators may be at work already.
+        self.conductor.rest_and(&self.vm, || {
+            let entry = self.boot.load(self.vm.memory())?;
+            ipl::start(&self.vm, 0, entry)?;
+            Ok(false)
+        })?;
+        Ok(match self.in_turn {
+            Some(idle) => self.conductor.run_in_turn(&self.vm, self.as_ref(), idle),
+            None => self.conductor.run_threads(&self.vm, self.as_ref()),
+        })
+    }
+
+    fn end(&self, end: End, cause: Cause) {
+        self.conductor.end(&self.vm, end, cause);
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    fn console_input(&self, bytes: &[u8]) -> usize {
+        let mut sclp = self.sclp();
+        let taken = sclp.console_input(bytes);
+        if taken < bytes.len() {
+            self.console_stalled.store(true, Ordering::Release);
+        }
+        taken
+    }
+}
+
 impl Guest for S390Ccw {
     fn exit(&self, cpu: u16, exit: Exit) -> Result<Next, MachineError> {
         Ok(match exit {
-            Exit::Budget | Exit::Kicked | Exit::Idle { .. } => Next::Continue,
+            // The conductor deals with the debugger's stops before.
+            Exit::Budget | Exit::Kicked | Exit::Idle { .. } | Exit::Debug(_) => Next::Continue,
             Exit::Instruction(instruction) => self.instruction(&instruction),
             Exit::Stopped => self.stopped()?,
             Exit::DisabledWait(psw) => Next::End(End::Crashed { cpu, mask: psw.mask, addr: psw.addr }),
@@ -321,116 +335,4 @@ fn tod_start(line: &CommandLine, virtual_time: bool) -> Option<u64> {
     };
     // 4096 TOD units to a microsecond.
     Some(((unix + EPOCH).max(0) as u64).wrapping_mul(1_000_000 << 12))
-}
-
-fn is_virtio(device: &DeviceSpec) -> bool {
-    device.driver.starts_with("virtio-")
-}
-
-fn iommu_platform(device: &DeviceSpec, default: bool) -> bool {
-    match device.properties.on_off_auto("iommu_platform") {
-        Some(OnOffAuto::On) => true,
-        Some(OnOffAuto::Off) => false,
-        Some(OnOffAuto::Auto) | None => device.properties.bool("iommu_platform").unwrap_or(default),
-    }
-}
-
-fn device_facts(line: &CommandLine, iommu_default: bool) -> Vec<DeviceFacts> {
-    let explicit = line.devices.iter().map(|device| DeviceFacts {
-        driver: device.driver.clone(),
-        name: device.id.clone().unwrap_or_else(|| device.driver.clone()),
-        pass_through: device.pass_through,
-        access_platform: is_virtio(device).then(|| iommu_platform(device, iommu_default)),
-    });
-    let implicit =
-        line.drives.iter().filter(|drive| drive.interface == DriveInterface::Virtio).map(|drive| {
-            DeviceFacts {
-                driver: "virtio-blk-ccw".into(),
-                name: drive.id.clone().unwrap_or_else(|| "drive".into()),
-                pass_through: false,
-                access_platform: Some(iommu_default),
-            }
-        });
-    explicit.chain(implicit).collect()
-}
-
-fn attach_devices(
-    line: &CommandLine,
-    css: &mut ChannelSubsystem<HostMemory>,
-    iommu_default: bool,
-) -> Result<(), MachineError> {
-    // Drives with `if=virtio` come first, as in QEMU.
-    let mut drives: Vec<&Drive> =
-        line.drives.iter().filter(|drive| drive.interface == DriveInterface::Virtio).collect();
-    drives.sort_by_key(|drive| drive.index);
-    for drive in drives {
-        let block = block_device(drive, BlockOptions::default())?;
-        let options = VirtioCcwOptions { iommu_platform: iommu_default, ..VirtioCcwOptions::default() };
-        css.attach(None, Box::new(VirtioCcw::new(Box::new(block), options)))?;
-    }
-    for device in &line.devices {
-        let fail = |problem: String| MachineError::Device { location: device.location.to_string(), problem };
-        let options = VirtioCcwOptions {
-            iommu_platform: iommu_platform(device, iommu_default),
-            ..VirtioCcwOptions::default()
-        };
-        let devno = device
-            .properties
-            .device_number("devno")
-            .map(|number| match number.cssid() {
-                VIRTUAL_CSSID | 0 => Ok(DeviceNumber { ssid: number.ssid(), devno: number.number() }),
-                other => Err(fail(format!(
-                    "channel subsystem image {other:x} does not exist: virtual devices are in image fe"
-                ))),
-            })
-            .transpose()?;
-        let transport = match device.driver.as_str() {
-            "virtio-blk-ccw" | "virtio-blk" => {
-                let name = device
-                    .properties
-                    .text("drive")
-                    .ok_or_else(|| fail("drive property not set; give drive=ID of a -drive".into()))?;
-                let drive = line.drive(name).ok_or_else(|| {
-                    fail(format!("Property 'virtio-blk-device.drive' can't find value '{name}'"))
-                })?;
-                let mut block_options = BlockOptions::default();
-                if let Some(serial) = device.properties.text("serial") {
-                    block_options.serial = serial.to_owned();
-                }
-                VirtioCcw::new(Box::new(block_device(drive, block_options)?), options)
-            }
-            "virtio-rng-ccw" | "virtio-rng" => {
-                let source: Box<dyn EntropySource> = match line.seed {
-                    Some(seed) => Box::new(SeededEntropy::new(seed)),
-                    None => Box::new(SystemEntropy),
-                };
-                VirtioCcw::new(Box::new(Rng::new(source)), options)
-            }
-            other => return Err(fail(format!("'{other}' is not a device of this version of Cloister"))),
-        };
-        css.attach(devno, Box::new(transport))?;
-    }
-    Ok(())
-}
-
-fn block_device(drive: &Drive, options: BlockOptions) -> Result<Block, MachineError> {
-    let path = drive.file.as_deref().ok_or_else(|| MachineError::Device {
-        location: drive.location.to_string(),
-        problem: "the drive has no file; give file=PATH".into(),
-    })?;
-    let disk = open_disk(
-        path,
-        &DiskOptions {
-            format: drive.format.map(|format| {
-                match format {
-                    DriveFormat::Raw => "raw",
-                    DriveFormat::Qcow2 => "qcow2",
-                }
-                .to_owned()
-            }),
-            read_only: drive.read_only || drive.media == DriveMedia::Cdrom,
-            snapshot: drive.snapshot,
-        },
-    )?;
-    Ok(Block::new(disk, options)?)
 }

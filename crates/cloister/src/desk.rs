@@ -1,0 +1,229 @@
+//! The operator's desk: character devices, and who speaks through them: the guest's console, monitors, gdb.
+//!
+//! It opens what the command line names before there is a machine, and connects it once there is one.
+
+use crate::out;
+use anyhow::{Context, bail};
+use cloister_chardev::{Chardev, FdStore, StreamInput};
+use cloister_control::{ChardevInfo, ControlError, Machine, Operator, Process};
+use cloister_machines::{Outlets, Run};
+use cloister_options::{Catalogue, CharBackend, Chardev as Spec, CommandLine, MonitorMode};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+/// Everything through which people and programs reach the machine.
+pub(crate) struct Desk {
+    program: String,
+    fds: Arc<FdStore>,
+    chardevs: Mutex<Vec<Arc<Chardev>>>,
+    console: Option<Arc<Chardev>>,
+    monitors: Vec<(Arc<Chardev>, MonitorMode, bool)>,
+    gdb: Mutex<Option<cloister_gdb::Handle>>,
+    machine: OnceLock<Weak<dyn Run>>,
+    operator: OnceLock<Operator>,
+}
+
+impl Desk {
+    /// Opens every character device of the command line.
+    pub(crate) fn open(line: &CommandLine) -> anyhow::Result<Arc<Self>> {
+        let fds = Arc::new(FdStore::new());
+        for set in &line.fd_sets {
+            fds.add_inherited(set.fd, i64::from(set.set), set.opaque.clone()).context("-add-fd")?;
+        }
+        let mut desk = Self {
+            program: line.program.clone(),
+            fds,
+            chardevs: Mutex::default(),
+            console: None,
+            monitors: Vec::new(),
+            gdb: Mutex::default(),
+            machine: OnceLock::new(),
+            operator: OnceLock::new(),
+        };
+        for chardev in &line.chardevs {
+            let opened =
+                Chardev::open(chardev, &desk.fds).with_context(|| format!("-chardev {}", chardev.id))?;
+            desk.lock().push(opened);
+        }
+        let console = line.console();
+        desk.console = desk.find_or_open(&console, "serial0").context("-serial")?;
+        for (number, monitor) in line.monitors.iter().enumerate() {
+            let option = if monitor.mode == MonitorMode::Control { "-qmp" } else { "-monitor" };
+            let label = format!("compat_monitor{number}");
+            if let Some(opened) = desk.find_or_open(&monitor.backend, &label).context(option)? {
+                desk.monitors.push((opened, monitor.mode, monitor.pretty));
+            }
+        }
+        // `-nographic` and `mon:stdio`: the console's terminal has a monitor behind it.
+        if let (CharBackend::Stdio { with_monitor: true }, Some(console)) = (&console, &desk.console) {
+            desk.monitors.push((Arc::clone(console), MonitorMode::Readline, false));
+        }
+        Ok(Arc::new(desk))
+    }
+
+    /// Where the guest's console goes, and whom it tells of room for input.
+    pub(crate) fn outlets(self: &Arc<Self>) -> anyhow::Result<Outlets> {
+        let Some(console) = &self.console else { return Ok(Outlets::default()) };
+        let quit = Arc::downgrade(self);
+        console.on_quit(move || {
+            if let Some(machine) = quit.upgrade().and_then(|desk| desk.machine()) {
+                machine.quit(cloister_control::Cause::HostUi);
+            }
+        });
+        let port = Arc::new(console.attach_stream(Typed(Arc::downgrade(self)))?);
+        let room = Arc::clone(&port);
+        Ok(Outlets {
+            console: Some(Box::new(move |bytes: &[u8]| port.write(bytes))),
+            console_room: Some(Box::new(move || room.resume())),
+            messages: None,
+        })
+    }
+
+    /// Lets monitors and gdb at the machine. Says where to find what has no name of its own, and waits for those
+    /// who are to be waited for.
+    pub(crate) fn serve(
+        self: &Arc<Self>,
+        machine: &Arc<dyn Run>,
+        line: CommandLine,
+        catalogue: Catalogue,
+    ) -> anyhow::Result<()> {
+        // Nobody else sets it.
+        let _ = self.machine.set(Arc::downgrade(machine));
+        let operator = Operator {
+            machine: Arc::clone(machine) as Arc<dyn Machine>,
+            process: Arc::clone(self) as Arc<dyn Process>,
+            line: Arc::new(line),
+            catalogue: Arc::new(catalogue),
+        };
+        let operator = self.operator.get_or_init(|| operator);
+        for chardev in self.lock().iter() {
+            self.announce(chardev);
+        }
+        for (chardev, mode, _pretty) in &self.monitors {
+            let (operator, chardev) = (operator.clone(), Arc::clone(chardev));
+            match mode {
+                MonitorMode::Control => bail!("the QMP monitor is not connected yet"),
+                MonitorMode::Readline => {
+                    let serve = move || {
+                        if let Err(why) = cloister_human_monitor::serve(&operator, &chardev) {
+                            tracing::error!(%why, "the monitor ended");
+                        }
+                    };
+                    let builder = std::thread::Builder::new().name("monitor".into());
+                    builder.spawn(serve).context("cannot start a monitor's thread")?;
+                }
+            }
+        }
+        if let Some(gdb) = &operator.line.gdb {
+            self.serve_gdb(gdb).context("-gdb")?;
+        }
+        let waiting: Vec<_> = self.lock().clone();
+        for chardev in waiting {
+            if let Some(text) = chardev.waiting_line() {
+                out::tell(&format!("{}: {text}", self.program));
+                chardev.wait_for_peer();
+            }
+        }
+        Ok(())
+    }
+
+    /// The machine has ended: what was said is delivered, then everybody is let go.
+    pub(crate) fn close(&self, status: u8) {
+        if let Some(gdb) = self.gdb().take() {
+            gdb.end(status);
+        }
+        for chardev in self.lock().drain(..) {
+            chardev.close();
+        }
+    }
+
+    fn find_or_open(&self, backend: &CharBackend, label: &str) -> anyhow::Result<Option<Arc<Chardev>>> {
+        Ok(match backend {
+            CharBackend::None => None,
+            CharBackend::Chardev(id) => {
+                let found = self.lock().iter().find(|chardev| chardev.id() == id).cloned();
+                Some(found.with_context(|| format!("chardev '{id}' not found; define it with -chardev"))?)
+            }
+            other => {
+                let spec = Spec {
+                    id: label.into(),
+                    backend: other.clone(),
+                    signal: true,
+                    mux: false,
+                    log_file: None,
+                    log_append: false,
+                };
+                let opened = Chardev::open(&spec, &self.fds)?;
+                self.lock().push(Arc::clone(&opened));
+                Some(opened)
+            }
+        })
+    }
+
+    fn announce(&self, chardev: &Chardev) {
+        if let Some(text) = chardev.announcement() {
+            out::tell(&text);
+        }
+    }
+
+    fn serve_gdb(&self, backend: &CharBackend) -> anyhow::Result<()> {
+        let Some(operator) = self.operator.get() else { return Ok(()) };
+        let Some(chardev) = self.find_or_open(backend, "gdb")? else { return Ok(()) };
+        self.announce(&chardev);
+        let for_monitor = operator.clone();
+        let monitor = Arc::new(move |line: &str| cloister_human_monitor::command(&for_monitor, line, None));
+        bail!("gdb is not connected yet")
+    }
+
+    fn machine(&self) -> Option<Arc<dyn Run>> {
+        self.machine.get().and_then(Weak::upgrade)
+    }
+
+    fn gdb(&self) -> MutexGuard<'_, Option<cloister_gdb::Handle>> {
+        self.gdb.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Chardev>>> {
+        self.chardevs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Process for Desk {
+    fn chardevs(&self) -> Vec<ChardevInfo> {
+        let describe = |info: cloister_chardev::ChardevInfo| ChardevInfo {
+            label: info.label,
+            filename: info.filename,
+            frontend_open: info.frontend_open,
+        };
+        self.lock().iter().flat_map(|chardev| chardev.info()).map(describe).collect()
+    }
+
+    fn gdbserver(&self, device: &str) -> Result<String, ControlError> {
+        let refuse =
+            |why: String| ControlError::new(format!("Could not open gdbserver on device '{device}': {why}"));
+        if let Some(before) = self.gdb().take() {
+            before.end(0);
+            let ended: Vec<_> = self.lock().extract_if(.., |chardev| chardev.id() == "gdb").collect();
+            ended.iter().for_each(|chardev| chardev.close());
+        }
+        if device == "none" {
+            return Ok("Disabled gdbserver".into());
+        }
+        let device = if device.is_empty() { "tcp::1234" } else { device };
+        let backend = cloister_options::parse_chardev_short(device).map_err(|why| refuse(why.to_string()))?;
+        self.serve_gdb(&backend).map_err(|why| refuse(crate::command::words(&why)))?;
+        Ok(format!("Waiting for gdb connection on device '{device}'"))
+    }
+}
+
+/// What is typed goes to the guest.
+struct Typed(Weak<Desk>);
+
+impl StreamInput for Typed {
+    fn bytes(&mut self, bytes: &[u8]) -> usize {
+        // Before there is a machine nobody is there to type to.
+        match self.0.upgrade().and_then(|desk| desk.machine()) {
+            Some(machine) => machine.console_input(bytes),
+            None => bytes.len(),
+        }
+    }
+}
