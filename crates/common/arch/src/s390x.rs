@@ -486,12 +486,15 @@ pub enum CpuRequest {
         /// New state.
         state: RunState,
     },
-    /// The whole state of a CPU; refused for a protected CPU.
+    /// The whole state of a CPU that is not running; refused for a protected CPU. Behind an
+    /// [`Exit::Instruction`] what the completion changes is not in it yet: run the CPU with the completion and no
+    /// instructions first.
     State {
         /// CPU address.
         cpu: u16,
     },
-    /// Set the whole state of a CPU; refused for a protected CPU.
+    /// Set the whole state of a CPU that is not running; refused for a protected CPU. An [`Exit::Instruction`] can
+    /// still be completed, unless the PSW address is another one now.
     SetState {
         /// CPU address.
         cpu: u16,

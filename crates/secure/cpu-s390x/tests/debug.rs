@@ -455,6 +455,36 @@ fn a_suppressed_instruction_touches_nothing() {
 }
 
 #[test]
+fn what_an_interrupted_instruction_has_stored_counts() {
+    // MOVE LONG fills up to the end of 0x41fff, then finds an invalid page.
+    let system = paged();
+    let ram = system.storage().ram();
+    ram.write_u64_be(0x11000 + 8 * 0x41, 0x41000);
+    ram.write_u64_be(0x61d0, 0x0002_0001_8000_0000);
+    ram.write_u64_be(0x61d8, 0x1d0);
+    ram.write_u16_be(0x2000, 0x0e24);
+    let mut state = system.state(0).unwrap();
+    (state.gprs[2], state.gprs[3], state.gprs[5]) = (0x41f00, 0x200, 0x5a00_0000);
+    system.set_state(0, &state).unwrap();
+    system.set_guest_debug(0, &watch(0x41fff, 1, WatchKind::Write)).unwrap();
+    let reason = DebugReason::Watchpoint { address: 0x41fff, kind: WatchKind::Write };
+    assert_eq!(stop(&system), DebugExit { reason, psw_address: 0x1d0 });
+    assert_eq!((ram.read_u8(0x41fff), gpr(&system, 2)), (0x5a, 0x42000));
+    assert_eq!(parked(&system), 0x1d0);
+}
+
+#[test]
+fn the_target_of_execute_has_watchpoints_and_no_breakpoints() {
+    let program =
+        format!("llilf %r2,0x8000; exrl %r0,0f; aghi %r4,1; {DONE}; .balign 8; 0: mvc 0(4,%r2),8(%r2)");
+    let system = system(&program, 1, VIRTUAL);
+    let debug = GuestDebug { breakpoints: (0x2012..0x2100).collect(), ..watch(0x8008, 4, WatchKind::Read) };
+    system.set_guest_debug(0, &debug).unwrap();
+    let reason = DebugReason::Watchpoint { address: 0x8008, kind: WatchKind::Read };
+    assert_eq!(stop(&system), DebugExit { reason, psw_address: 0x200c });
+}
+
+#[test]
 fn code_in_a_watched_page_runs_and_only_operands_count() {
     let program = format!("lghi %r2,3; 0: aghi %r3,1; brctg %r2,0b; larl %r4,1f; mvi 1(%r4),9; 1: {DONE}");
     let system = system(&program, 1, VIRTUAL);
