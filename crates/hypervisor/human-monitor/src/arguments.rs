@@ -135,8 +135,7 @@ impl Arguments {
                 (Value::Number(value), after)
             }
             Kind::Word(_) | Kind::File => {
-                let what = if kind == Kind::File { "filename" } else { "string" };
-                let (word, after) = quoted_word(rest).ok_or_else(|| format!("{command}: {what} expected"))?;
+                let (word, after) = quoted_word(rest).ok_or_else(|| format!("{command}: string expected"))?;
                 (Value::Text(word), after)
             }
             Kind::Rest(_) => {

@@ -155,10 +155,8 @@ impl Format {
         let decimal = (bits * 10).div_ceil(33);
         match self.radix {
             Radix::Hexadecimal => format!("0x{value:0width$x}", width = bits / 4),
-            Radix::Signed => {
-                let unused = 64 - bits;
-                format!("{:decimal$}", (value << unused).cast_signed() >> unused)
-            }
+            // As in QEMU, a value of less than 8 bytes is never negative.
+            Radix::Signed => format!("{:decimal$}", value.cast_signed()),
             Radix::Unsigned => format!("{value:decimal$}"),
             Radix::Octal => format!("{:>width$}", octal(value), width = bits.div_ceil(3)),
             Radix::Character => character(bytes.first().copied().unwrap_or(0)),

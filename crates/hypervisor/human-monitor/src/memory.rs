@@ -24,7 +24,7 @@ const HOSTS_VIEW: &str = "# host's view of a protected guest: ciphertext or noth
 
 /// `print`.
 pub(crate) fn print(monitor: &mut Monitor, arguments: &Arguments) -> Answer {
-    let _ = monitor;
+    monitor.format = arguments.format();
     Ok(arguments.format().value(arguments.number(0).unwrap_or(0)) + "\n")
 }
 

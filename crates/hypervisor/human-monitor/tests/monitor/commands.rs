@@ -75,7 +75,7 @@ fn refusals_are_in_qemus_words() {
         ("cpu", "unexpected end of expression\nTry \"help cpu\" for more information\n"),
         ("migrate", "migrate: string expected\nTry \"help migrate\" for more information\n"),
         ("migrate foo", "Error: Parameter 'uri' expects a valid migration protocol\n"),
-        ("memsave 0 10", "memsave: filename expected\nTry \"help memsave\" for more information\n"),
+        ("memsave 0 10", "memsave: string expected\nTry \"help memsave\" for more information\n"),
         ("x 0", "Can not dump without CPU\n"),
         ("xp 0", "0000000000000000: Cannot access memory\n"),
         ("x/-1x 0", "invalid char in format: '-'\nTry \"help x\" for more information\n"),
@@ -258,6 +258,8 @@ fn a_monitor_remembers_its_cpu_and_format() {
     assert!(monitor.run("info registers").starts_with("\r\nCPU#1\r\n"));
     assert!(monitor.run("xp/1xg 0x100").contains("0x48656c6c6f2c2068"));
     assert!(monitor.run("xp 0x100").contains("0x48656c6c6f2c2068"));
+    assert_eq!(monitor.run("p/d 10"), "10\r\n");
+    assert_eq!(monitor.run("p 10"), "10\r\n");
     assert_eq!(guest::state(1).address, 1);
 }
 

@@ -27,6 +27,12 @@ pub(crate) struct Guest {
     pub(crate) asked: Mutex<Vec<Request>>,
 }
 
+impl Guest {
+    pub(crate) fn write(&self, address: u64, bytes: &[u8]) {
+        self.memory.write_all_at(bytes, address).unwrap();
+    }
+}
+
 impl Door for Guest {
     fn call(&self, request: Request) -> Response {
         self.asked.lock().unwrap().push(request.clone());
