@@ -440,7 +440,7 @@ impl Completion {
 /// How far a CPU runs before it comes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunLimit {
-    /// Instructions, exact; `None`: no limit.
+    /// Instructions, exact; `None`: no limit. With 0 the exit before is completed and nothing else happens.
     pub instructions: Option<u64>,
     /// Sleep in the wait and stopped states instead of returning.
     pub block: bool,

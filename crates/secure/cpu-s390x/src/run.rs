@@ -95,6 +95,10 @@ impl Vcpu {
         if let Err(exit) = self.cpu.complete(completion).and_then(|()| self.cpu.stop_behind_completed()) {
             return exit;
         }
+        if limit.instructions == Some(0) {
+            // Only to complete an exit: not even an interruption is taken.
+            return CoreExit::Guest(Exit::Budget);
+        }
         let debugged = self.cpu.debug.is_some();
         loop {
             let executed = match self.between_blocks(limit, end) {

@@ -635,7 +635,8 @@ fn a_state_set_before_an_exit_is_completed_keeps_the_completion_unless_the_psw_m
             state.gprs[9] = 9;
             system.set_state(0, &state).unwrap();
         }
-        // Nothing is executed: so a debugger sees the instruction completed.
+        // Nothing is executed: so a debugger sees the instruction completed. Interruptions wait.
+        system.inject_local(0, LocalInterrupt::Restart).unwrap();
         let none = RunLimit { instructions: Some(0), block: false };
         let exit = system.run(0, none, Some(Completion::result(7))).unwrap();
         assert_eq!(exit, CoreExit::Guest(Exit::Budget));
