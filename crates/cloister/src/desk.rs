@@ -9,6 +9,7 @@ use cloister_control::{ChardevInfo, ControlError, Machine, Operator, Process};
 use cloister_machines::{Outlets, Run};
 use cloister_options::{Catalogue, CharBackend, Chardev as Spec, CommandLine, MonitorMode};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 /// Everything through which people and programs reach the machine.
 pub(crate) struct Desk {
@@ -17,6 +18,7 @@ pub(crate) struct Desk {
     chardevs: Mutex<Vec<Arc<Chardev>>>,
     console: Option<Arc<Chardev>>,
     monitors: Vec<(Arc<Chardev>, MonitorMode, bool)>,
+    qmp: Mutex<Vec<cloister_monitor::Handle>>,
     gdb: Mutex<Option<cloister_gdb::Handle>>,
     machine: OnceLock<Weak<dyn Run>>,
     operator: OnceLock<Operator>,
@@ -35,6 +37,7 @@ impl Desk {
             chardevs: Mutex::default(),
             console: None,
             monitors: Vec::new(),
+            qmp: Mutex::default(),
             gdb: Mutex::default(),
             machine: OnceLock::new(),
             operator: OnceLock::new(),
@@ -44,18 +47,23 @@ impl Desk {
                 Chardev::open(chardev, &desk.fds).with_context(|| format!("-chardev {}", chardev.id))?;
             desk.lock().push(opened);
         }
-        let console = line.console();
+        let console = match line.serials.first() {
+            Some(named @ CharBackend::Chardev(_)) => named.clone(),
+            _ => line.console(),
+        };
         desk.console = desk.find_or_open(&console, "serial0").context("-serial")?;
-        for (number, monitor) in line.monitors.iter().enumerate() {
-            let option = if monitor.mode == MonitorMode::Control { "-qmp" } else { "-monitor" };
-            let label = format!("compat_monitor{number}");
-            if let Some(opened) = desk.find_or_open(&monitor.backend, &label).context(option)? {
-                desk.monitors.push((opened, monitor.mode, monitor.pretty));
-            }
-        }
-        // `-nographic` and `mon:stdio`: the console's terminal has a monitor behind it.
-        if let (CharBackend::Stdio { with_monitor: true }, Some(console)) = (&console, &desk.console) {
-            desk.monitors.push((Arc::clone(console), MonitorMode::Readline, false));
+        for (number, monitor) in line.all_monitors().iter().enumerate() {
+            let shared = matches!(monitor.backend, CharBackend::Stdio { with_monitor: true });
+            let opened = match &desk.console {
+                // `-nographic` and `mon:stdio`: the console's terminal has a monitor behind it.
+                Some(console) if shared && monitor.backend == line.console() => Some(Arc::clone(console)),
+                _ => {
+                    let option = if monitor.mode == MonitorMode::Control { "-qmp" } else { "-monitor" };
+                    let label = format!("compat_monitor{number}");
+                    desk.find_or_open(&monitor.backend, &label).context(option)?
+                }
+            };
+            desk.monitors.extend(opened.map(|opened| (opened, monitor.mode, monitor.pretty)));
         }
         Ok(Arc::new(desk))
     }
@@ -98,10 +106,14 @@ impl Desk {
         for chardev in self.lock().iter() {
             self.announce(chardev);
         }
-        for (chardev, mode, _pretty) in &self.monitors {
+        let qmp = cloister_monitor::Monitor::new(operator.clone(), Arc::clone(&self.fds));
+        for (chardev, mode, pretty) in &self.monitors {
             let (operator, chardev) = (operator.clone(), Arc::clone(chardev));
             match mode {
-                MonitorMode::Control => bail!("the QMP monitor is not connected yet"),
+                MonitorMode::Control => {
+                    let options = cloister_monitor::Options { pretty: *pretty };
+                    self.qmp().push(qmp.serve(&chardev, options)?);
+                }
                 MonitorMode::Readline => {
                     let serve = move || {
                         if let Err(why) = cloister_human_monitor::serve(&operator, &chardev) {
@@ -130,6 +142,9 @@ impl Desk {
     pub(crate) fn close(&self, status: u8) {
         if let Some(gdb) = self.gdb().take() {
             gdb.end(status);
+        }
+        for monitor in self.qmp().drain(..) {
+            monitor.finish(PATIENCE);
         }
         for chardev in self.lock().drain(..) {
             chardev.close();
@@ -178,6 +193,10 @@ impl Desk {
         self.machine.get().and_then(Weak::upgrade)
     }
 
+    fn qmp(&self) -> MutexGuard<'_, Vec<cloister_monitor::Handle>> {
+        self.qmp.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn gdb(&self) -> MutexGuard<'_, Option<cloister_gdb::Handle>> {
         self.gdb.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -214,6 +233,9 @@ impl Process for Desk {
         Ok(format!("Waiting for gdb connection on device '{device}'"))
     }
 }
+
+/// How long a client may take to hear the last words.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is typed goes to the guest.
 struct Typed(Weak<Desk>);
