@@ -92,9 +92,6 @@ impl FdStore {
             _ if set < 0 => return Err(ChardevError::NegativeSet),
             _ => {}
         }
-        if closes_on_exec(fd) {
-            return Err(ChardevError::InvalidFd);
-        }
         let fd = inherited(fd).map_err(|source| match source.raw_os_error() {
             Some(code) if code == Errno::BADF.raw_os_error() => ChardevError::InvalidFd,
             _ => ChardevError::Inherit { number: fd, source },
@@ -185,9 +182,9 @@ impl FdStore {
 /// it, and nothing in this process does.
 ///
 /// # Errors
-/// `EBADF`: it is not open; `EPERM`: the host's sandbox forbids pidfd_getfd(2).
+/// `EBADF`: it is not open, or this program opened it itself; `EPERM`: the host's sandbox forbids pidfd_getfd(2).
 pub fn inherited(number: i32) -> io::Result<OwnedFd> {
-    if number < 0 {
+    if number < 0 || closes_on_exec(number) {
         return Err(Errno::BADF.into());
     }
     let own = pidfd_open(getpid(), PidfdFlags::empty())?;

@@ -28,6 +28,18 @@
 //! dev.close();                                          // flushes briefly; everybody waiting wakes up
 //! ```
 //!
+//! # Shared devices
+//!
+//! With `mux=on` or `mon:stdio` several ports stand on one device. All of them write; input goes to the one with the
+//! focus, at first the console. `Ctrl-a c` goes round; a monitor's `accept` returns when it gets the focus for the first
+//! time, which is when to greet. `Ctrl-a x` calls what [`Chardev::on_quit`] was given, on the device's thread.
+//! A session that is dropped leaves the peer to the others.
+//!
+//! # Descriptors from outside
+//!
+//! An inherited number is duplicated, never closed. `recv` stops before bytes that carry descriptors, so that after
+//! each `recv` the descriptors that came with the bytes are there to take. Take them as the command is run.
+//!
 //! # Promises against hostile peers
 //!
 //! * A session queues at most [`SESSION_LIMIT`] bytes (and the one message that crosses it) for a peer that does not
@@ -36,6 +48,8 @@
 //!   output is what tells why a guest died. Without a peer the output is dropped, as in QEMU.
 //! * Unread input is bounded by [`INPUT_LIMIT`]; the peer then waits. At most [`FD_LIMIT`] passed descriptors wait to
 //!   be taken; any more are closed.
+//! * A session's end waits two seconds for its peer to read the rest, the end of the program half a second.
+//! * Regular files are written at once, by whoever writes: nothing is dropped there.
 //! * One client at a time; further ones wait in the kernel's backlog.
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,6 @@
 //! What needs a process of its own: inherited descriptors, standard input and output, the background. This test starts
 //! itself with an argument that says which part to play.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 mod common;
 
