@@ -157,11 +157,11 @@ impl Arguments {
 
     /// The format.
     pub(crate) fn format(&self) -> Format {
-        let formats = self.values.iter().filter_map(|value| match value {
+        let mut formats = self.values.iter().filter_map(|value| match value {
             Value::Format(format) => Some(*format),
             _ => None,
         });
-        formats.last().unwrap_or_default()
+        formats.next().unwrap_or_default()
     }
 
     /// The number at `index` among the numbers.

@@ -45,12 +45,12 @@ impl Editor {
     /// Takes a byte; echo is appended to `out`.
     pub(crate) fn feed(&mut self, byte: u8, out: &mut Vec<u8>) -> Option<Key> {
         let after_return = std::mem::take(&mut self.after_return);
-        if let Some(mut sequence) = self.escape.take() {
-            if byte >= 0x20 {
-                sequence.push(byte);
-                return self.escape(sequence, out);
-            }
-            // A control byte ends a broken sequence and counts itself.
+        // A control byte ends a broken sequence and counts itself.
+        if let Some(mut sequence) = self.escape.take()
+            && byte >= 0x20
+        {
+            sequence.push(byte);
+            return self.escape(sequence, out);
         }
         if byte < 0x80 {
             self.partial.clear();

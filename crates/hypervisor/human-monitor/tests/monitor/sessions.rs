@@ -1,8 +1,13 @@
 //! Interactive sessions: what a person, a script and a hostile peer get.
 
 use crate::guest::{machine, without_guest};
-use cloister_human_monitor::{Interactive, Monitor, PROMPT, banner, command};
+use cloister_chardev::{Chardev, FdStore};
+use cloister_human_monitor::{Interactive, Monitor, PROMPT, banner, command, serve};
 use proptest::prelude::*;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 /// What a session writes when it is given these bytes.
 fn session(keys: &[u8]) -> (Vec<String>, String) {
@@ -38,6 +43,31 @@ fn a_last_line_without_an_end_does_nothing() {
 fn answers_stand_between_prompts() {
     let (_, text) = session(b"info status\n");
     assert!(text.ends_with("(qemu) info status\r\nVM status: paused (prelaunch)\r\n(qemu) "), "{text:?}");
+}
+
+#[test]
+fn a_socket_is_served_one_client_after_the_other() {
+    let (machine, operator) = without_guest();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("monitor");
+    let spec = format!("socket,id=mon,server=on,wait=off,path={}", path.display());
+    let spec = cloister_options::parse_chardev_text(&spec).unwrap();
+    let chardev = Chardev::open(&spec, &FdStore::new()).unwrap();
+    let server = {
+        let (operator, chardev) = (operator, Arc::clone(&chardev));
+        std::thread::spawn(move || serve(&operator, &chardev).unwrap())
+    };
+    for lines in ["system_powerdown\n", "stop\ngarbage\n", "quit\n"] {
+        let mut client = UnixStream::connect(&path).unwrap();
+        client.write_all(lines.as_bytes()).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut text = Vec::new();
+        client.read_to_end(&mut text).unwrap();
+        assert!(text.starts_with(banner().as_bytes()), "{text:?}");
+    }
+    server.join().unwrap();
+    assert_eq!(machine.take_calls(), ["powerdown", "stop", "quit host-qmp-quit"]);
+    chardev.close();
 }
 
 #[test]
