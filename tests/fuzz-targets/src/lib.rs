@@ -8,6 +8,7 @@
 
 mod devices;
 mod formats;
+mod human_monitor;
 
 use cloister_options::{
     Catalogue, Invocation, Target, classify, parse, parse_flat, parse_keyval, print_flat, print_keyval,
@@ -18,7 +19,7 @@ use std::path::Path;
 pub type Run = fn(&[u8]);
 
 /// All functions by the name of their target in `fuzz/fuzz_targets`.
-pub const TARGETS: [(&str, Run); 16] = [
+pub const TARGETS: [(&str, Run); 17] = [
     ("keyval", keyval),
     ("flat", flat),
     ("command_line", command_line),
@@ -35,6 +36,7 @@ pub const TARGETS: [(&str, Run); 16] = [
     ("channel_program", devices::channel_program),
     ("sclp", devices::sclp),
     ("virtqueue", devices::virtqueue),
+    ("human_monitor", human_monitor::human_monitor),
 ];
 
 /// Runs the target with this name.
