@@ -2,7 +2,7 @@
 //!
 //! A virtual machine's command line is not here: it has QEMU's grammar and its own parser.
 
-use crate::{demo, out, pv};
+use crate::{demo, doctor, out, pv};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -18,6 +18,8 @@ struct Cloister {
 enum Command {
     /// Boot a small protected guest and look at it from both sides (on a MODEL machine)
     Demo(demo::Demo),
+    /// Say what this host can do for confidential guests, and what is missing
+    Doctor(doctor::Doctor),
     /// IBM Secure Execution: model machines and boot images
     #[command(subcommand)]
     Pv(pv::Pv),
@@ -33,6 +35,7 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
     match Cloister::try_parse_from(std::iter::once("cloister").chain(args.iter().map(String::as_str))) {
         Ok(Cloister { command: Command::Help { words } }) => help(&words),
         Ok(Cloister { command: Command::Demo(demo) }) => finish("demo", demo.run()),
+        Ok(Cloister { command: Command::Doctor(doctor) }) => finish("doctor", doctor.run()),
         Ok(Cloister { command: Command::Pv(pv) }) => finish("pv", pv.run()),
         Err(error) => parsed(&error),
     }

@@ -7,6 +7,7 @@
 mod command;
 mod demo;
 mod desk;
+mod doctor;
 mod out;
 mod pv;
 mod signals;
