@@ -122,6 +122,11 @@ impl Register {
         true
     }
 
+    /// Each byte of it if nobody may see the CPU; `None`: unavailable.
+    pub fn if_hidden(self) -> Option<u8> {
+        (self == Self::PswAddress).then_some(0)
+    }
+
     /// A value as bytes.
     pub fn encode(self, value: u64) -> Vec<u8> {
         value.to_be_bytes().into_iter().skip(8 - self.size()).collect()
@@ -129,7 +134,8 @@ impl Register {
 
     /// Bytes as a value; `None` if there are too many or too few.
     pub fn decode(self, bytes: &[u8]) -> Option<u64> {
-        (bytes.len() == self.size()).then(|| bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+        (bytes.len() == self.size())
+            .then(|| bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
 }
 
@@ -139,7 +145,8 @@ impl gdbstub::arch::RegId for Register {
     }
 }
 
-/// All registers of a CPU, or none of them: then gdb shows `<unavailable>`.
+/// All registers of a CPU, or none of them: then gdb shows `<unavailable>`, and 0 for the instruction address, without
+/// which gdb 13 does not attach.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registers(Option<Vec<u64>>);
 
@@ -167,7 +174,7 @@ impl gdbstub::arch::Registers for Registers {
         for (number, register) in Register::all().enumerate() {
             match self.0.as_ref().and_then(|values| values.get(number)) {
                 Some(value) => register.encode(*value).into_iter().for_each(|byte| write_byte(Some(byte))),
-                None => (0..register.size()).for_each(|_| write_byte(None)),
+                None => (0..register.size()).for_each(|_| write_byte(register.if_hidden())),
             }
         }
     }
@@ -232,7 +239,8 @@ mod tests {
     fn registers_that_nobody_may_see_are_unavailable_not_zero() {
         let bytes = serialized(&Registers::default());
         assert_eq!(bytes.len(), Register::all().map(Register::size).sum::<usize>());
-        assert!(bytes.iter().all(Option::is_none));
+        let (psw_address, rest) = (&bytes[8..16], [&bytes[..8], &bytes[16..]].concat());
+        assert!(rest.iter().all(Option::is_none) && psw_address.iter().all(|byte| *byte == Some(0)));
     }
 
     #[test]

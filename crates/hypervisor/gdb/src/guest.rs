@@ -143,9 +143,10 @@ impl Guest {
         let signal = match state {
             RunState::Running => return None,
             RunState::Debug => {
-                while let Some(stop) = self.machine.debug_exit() {
-                    self.stops.push_back(stop);
-                }
+                // New ones first: an older one may be of a CPU that did not take part.
+                let new: Vec<_> = std::iter::from_fn(|| self.machine.debug_exit()).take(POINTS).collect();
+                self.stops.retain(|(old, _)| new.iter().all(|(cpu, _)| cpu != old));
+                new.into_iter().rev().for_each(|stop| self.stops.push_front(stop));
                 if let Some((cpu, exit)) = self.stops.pop_front() {
                     return Some(self.debug_stop(cpu, exit));
                 }
@@ -254,9 +255,7 @@ impl Guest {
         self.current = cpu;
         let Some(tid) = tid(cpu) else { return MultiThreadStopReason::Signal(Signal::SIGTRAP) };
         match exit.reason {
-            DebugReason::Step => {
-                MultiThreadStopReason::SignalWithThread { tid, signal: Signal::SIGTRAP }
-            }
+            DebugReason::Step => MultiThreadStopReason::SignalWithThread { tid, signal: Signal::SIGTRAP },
             DebugReason::Breakpoint { address } => match self.breakpoints.get(&address) {
                 Some(Breakpoint { software: false, hardware: true }) => MultiThreadStopReason::HwBreak(tid),
                 _ => MultiThreadStopReason::SwBreak(tid),
@@ -410,6 +409,18 @@ impl Target for Guest {
         Some(self)
     }
 
+    fn use_fork_stop_reason(&self) -> bool {
+        false
+    }
+
+    fn use_vfork_stop_reason(&self) -> bool {
+        false
+    }
+
+    fn use_vforkdone_stop_reason(&self) -> bool {
+        false
+    }
+
     fn support_host_info(&mut self) -> Option<HostInfoOps<'_, Self>> {
         Some(self)
     }
@@ -492,7 +503,9 @@ impl MultiThreadBase for Guest {
 impl SingleRegisterAccess<Tid> for Guest {
     fn read_register(&mut self, tid: Tid, register: Register, to: &mut [u8]) -> TargetResult<usize, Self> {
         if self.watch_policy() != DebugPolicy::Open {
-            return Ok(0);
+            let Some(byte) = register.if_hidden() else { return Ok(0) };
+            to.get_mut(..register.size()).ok_or(TargetError::NonFatal)?.fill(byte);
+            return Ok(register.size());
         }
         let bytes = register.encode(register.get(&self.state(tid)?.1));
         to.get_mut(..bytes.len()).ok_or(TargetError::NonFatal)?.copy_from_slice(&bytes);
@@ -517,11 +530,11 @@ impl MultiThreadResume for Guest {
             return Ok(());
         }
         self.at_once = self.waiting_stop();
-        if self.at_once.is_none() {
-            if let Err(error) = self.go() {
-                self.notice(error.to_string());
-                self.at_once = Some(self.signal(Signal::SIGTRAP));
-            }
+        if self.at_once.is_none()
+            && let Err(error) = self.go()
+        {
+            self.notice(error.to_string());
+            self.at_once = Some(self.signal(Signal::SIGTRAP));
         }
         Ok(())
     }
@@ -651,10 +664,11 @@ impl ThreadExtraInfo for Guest {
         let cpus = self.machine.cpus();
         let cpu = cpus.iter().find(|cpu| usize::from(cpu.index) + 1 == tid.get());
         let text = cpu.map_or(String::new(), |cpu| {
-            let doing = match cpu.halted {
+            let open = DebugPolicy::of(self.machine.as_ref()) == DebugPolicy::Open;
+            let doing = match cpu.halted.filter(|_| open) {
                 Some(true) => "halted ",
                 Some(false) => "running",
-                None => "protected",
+                None => "runs protected, registers are not visible",
             };
             format!("CPU#{} [{doing}]", cpu.index)
         });

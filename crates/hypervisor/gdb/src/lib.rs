@@ -6,6 +6,8 @@
 //! packet: a mere connection does nothing. Detaching lets it go on. A debugger that vanishes leaves it as it
 //! is, as with QEMU, but takes its breakpoints along.
 //!
+//! gdb learns the byte order from a kernel's symbols; without them it needs `set endian big`.
+//!
 //! It decodes no symbols and no instructions, which is gdb's part, and it debugs the guest as a whole, not a process
 //! inside.
 #![forbid(unsafe_code)]
@@ -19,7 +21,7 @@ mod session;
 
 pub use arch::{Register, Registers, S390x};
 pub use policy::DebugPolicy;
-pub use server::{Client, Clients, Close, Handle, serve_clients};
+pub use server::{Client, Clients, Close, Handle, SendBytes, ServeError, serve, serve_clients};
 pub use session::Session;
 
 use std::sync::Arc;

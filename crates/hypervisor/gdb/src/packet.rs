@@ -65,7 +65,9 @@ impl Cutter {
         }
         let digit = |byte: u8| char::from(byte).to_digit(16);
         match (digit(first), digit(second)) {
-            (Some(high), Some(low)) if high << 4 | low == u32::from(checksum(&body)) => Incoming::Packet(body),
+            (Some(high), Some(low)) if high << 4 | low == u32::from(checksum(&body)) => {
+                Incoming::Packet(body)
+            }
             _ => Incoming::Damaged,
         }
     }

@@ -4,6 +4,7 @@
 //! on one [`Session`]. Neither is a CPU's thread: a debugger that does not read holds up nobody but itself.
 
 use crate::{Monitor, Session};
+use cloister_chardev::{Chardev, ChardevError, SessionPort};
 use cloister_control::Machine;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,49 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_millis(250);
 /// Bytes taken from a client at a time; the answers to them are held in memory.
 const TAKE: usize = 512;
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The character device is not free.
+    #[error("gdb: {0}")]
+    Device(#[from] ChardevError),
+    /// The host has no thread left.
+    #[error("gdb: cannot start a thread: {0}; the host may limit the number of threads")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Serves the debuggers that come to a character device, one at a time. The device ends with the server.
+///
+/// # Errors
+/// The device has a user, or there is no thread to be had.
+pub fn serve(
+    machine: Arc<dyn Machine>,
+    device: &Arc<Chardev>,
+    monitor: Monitor,
+) -> Result<Handle, ServeError> {
+    let port = device.attach_session()?;
+    let device = Arc::clone(device);
+    let close: Close = Box::new(move || device.close());
+    Ok(serve_clients(machine, Box::new(port), close, monitor)?)
+}
+
+impl Clients for SessionPort {
+    fn accept(&mut self) -> Option<Box<dyn Client>> {
+        Self::accept(self).map(|session| Box::new(session) as _)
+    }
+}
+
+impl Client for cloister_chardev::Session {
+    fn receive(&mut self, to: &mut [u8]) -> usize {
+        self.recv(to)
+    }
+
+    fn sender(&self) -> SendBytes {
+        let sender = Self::sender(self);
+        Box::new(move |bytes| sender.send(bytes).is_ok())
+    }
+}
 
 /// Where debuggers come from.
 pub trait Clients: Send {
@@ -26,9 +70,12 @@ pub trait Client: Send {
     /// Waits for bytes; 0 is the end.
     fn receive(&mut self, to: &mut [u8]) -> usize;
 
-    /// What sends to this client, from another thread as well. False: it is gone, or does not read.
-    fn sender(&self) -> Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
+    /// What sends to this client, from another thread as well.
+    fn sender(&self) -> SendBytes;
 }
+
+/// Sends bytes. False: the client is gone, or does not read.
+pub type SendBytes = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
 /// Makes waiting [`Clients`] and [`Client`]s wake up and be at their end.
 pub type Close = Box<dyn Fn() + Send + Sync>;
@@ -43,7 +90,8 @@ pub fn serve_clients(
     close: Close,
     monitor: Monitor,
 ) -> std::io::Result<Handle> {
-    let server = Arc::new(Server { machine, monitor, current: Mutex::default(), over: AtomicBool::new(false) });
+    let server =
+        Arc::new(Server { machine, monitor, current: Mutex::default(), over: AtomicBool::new(false) });
     let its = Arc::clone(&server);
     let thread = Builder::new().name("gdb".into()).spawn(move || {
         while let Some(client) = clients.accept() {
@@ -113,7 +161,8 @@ impl Server {
 
     fn serve(&self, mut client: Box<dyn Client>) -> std::io::Result<()> {
         let session = Session::new(Arc::clone(&self.machine), Arc::clone(&self.monitor));
-        let session = session.ok_or_else(|| std::io::Error::other("the machine has no CPU that gdb knows"))?;
+        let session =
+            session.ok_or_else(|| std::io::Error::other("the machine has no CPU that gdb knows"))?;
         let link = Arc::new(Link {
             session: Mutex::new(Some(session)),
             send: client.sender(),
@@ -149,7 +198,7 @@ impl Server {
 /// A session and the way to its client.
 struct Link {
     session: Mutex<Option<Session>>,
-    send: Box<dyn Fn(&[u8]) -> bool + Send + Sync>,
+    send: SendBytes,
     bell: Mutex<Bell>,
     ringing: Condvar,
 }

@@ -243,6 +243,8 @@ impl Session {
             self.report(stop);
         }
         self.guest.at_once = None;
+        // A step may be done already.
+        self.poll();
     }
 
     /// Tells the debugger, which waits for it, of a stop.

@@ -1,0 +1,5 @@
+//! The server against a toy of a machine: packet by packet, and with gdb itself.
+
+mod fake;
+mod gdb;
+mod session;
