@@ -149,4 +149,22 @@ mod tests {
     fn a_file_is_no_terminal() {
         assert!(RawTerminal::enter(tempfile::tempfile().unwrap(), false).unwrap().is_none());
     }
+
+    #[test]
+    fn a_terminal_is_given_back_as_it_was() {
+        use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+        let master = openpt(flags).unwrap();
+        unlockpt(&master).unwrap();
+        let terminal = ioctl_tiocgptpeer(&master, flags).unwrap();
+        let modes = || termios::tcgetattr(&terminal).unwrap().local_modes;
+        let before = modes();
+        for signals in [false, true] {
+            let raw = RawTerminal::enter(&terminal, signals).unwrap().unwrap();
+            assert!(!modes().intersects(LocalModes::ICANON | LocalModes::ECHO));
+            assert_eq!(modes().contains(LocalModes::ISIG), signals);
+            drop(raw);
+            assert_eq!(modes(), before);
+        }
+    }
 }
