@@ -3,7 +3,7 @@
 //! It opens what the command line names before there is a machine, and connects it once there is one.
 
 use crate::out;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use cloister_chardev::{Chardev, FdStore, StreamInput};
 use cloister_control::{ChardevInfo, ControlError, Machine, Operator, Process};
 use cloister_machines::{Outlets, Run};
@@ -186,7 +186,8 @@ impl Desk {
         self.announce(&chardev);
         let for_monitor = operator.clone();
         let monitor = Arc::new(move |line: &str| cloister_human_monitor::command(&for_monitor, line, None));
-        bail!("gdb is not connected yet")
+        *self.gdb() = Some(cloister_gdb::serve(Arc::clone(&operator.machine), &chardev, monitor)?);
+        Ok(())
     }
 
     fn machine(&self) -> Option<Arc<dyn Run>> {

@@ -2,7 +2,7 @@
 
 use crate::command::words;
 use crate::desk::Desk;
-use crate::{out, signals, wiring};
+use crate::{log, out, signals, wiring};
 use anyhow::Context;
 use cloister_chardev::process::{PidFile, Ready, daemonize};
 use cloister_machines::{End, Report};
@@ -28,6 +28,10 @@ pub(crate) fn run(name: &OsStr, invocation: &Invocation, args: &[String], ready:
             out::line(text.trim_end_matches('\n'));
             ExitCode::SUCCESS
         }
+        Ok(Outcome::Run(line)) if log::asks_for_help(&line) => {
+            out::line(log::help().trim_end());
+            ExitCode::SUCCESS
+        }
         Ok(Outcome::Run(line)) if line.daemonize && ready.is_none() => {
             let args: Vec<OsString> = args.iter().map(OsString::from).collect();
             match daemonize(name, &args) {
@@ -50,7 +54,7 @@ pub(crate) fn run(name: &OsStr, invocation: &Invocation, args: &[String], ready:
 }
 
 fn start(line: CommandLine, catalogue: Catalogue, ready: Option<Ready>) -> anyhow::Result<ExitCode> {
-    log(&line)?;
+    log::start(&line)?;
     let desk = Desk::open(&line)?;
     let pid_file = line.pid_file.as_deref().map(PidFile::create).transpose()?;
     let machine = wiring::any_machine(&line, || Ok(platform(&line)?), desk.outlets()?)?;
@@ -116,22 +120,6 @@ fn platform(line: &CommandLine) -> Result<Platform, PlatformError> {
             SystemTime::now(),
         ),
     }
-}
-
-fn log(line: &CommandLine) -> anyhow::Result<()> {
-    use tracing_subscriber::EnvFilter;
-    let words = line.log.trace.join(",");
-    let filter = if words.is_empty() { EnvFilter::from_default_env() } else { EnvFilter::try_new(words)? };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
-    match &line.log.file {
-        Some(path) => {
-            let file = std::fs::File::create(path)
-                .map_err(|error| anyhow::anyhow!("-D {}: {error}", path.display()))?;
-            builder.with_writer(std::sync::Mutex::new(file)).init();
-        }
-        None => builder.with_writer(std::io::stderr).init(),
-    }
-    Ok(())
 }
 
 fn fail(message: &str) -> ExitCode {

@@ -134,6 +134,11 @@ impl State {
         self.run_state.is_running() && !self.rest && self.end.is_none()
     }
 
+    fn change(&mut self, to: RunState) {
+        tracing::trace!(target: "runstate_set", before = self.run_state.name(), after = to.name());
+        self.run_state = to;
+    }
+
     fn may_run(&self, cpu: u16) -> bool {
         self.open() && self.only.as_ref().is_none_or(|only| only.contains(&cpu))
     }
@@ -203,6 +208,7 @@ impl Conductor {
         state.end.get_or_insert(end);
         drop(state);
         if first {
+            tracing::trace!(target: "qemu_system_shutdown_request", reason = cause.name());
             self.events.emit(Event::Shutdown(cause));
         }
         self.changed.notify_all();
@@ -237,7 +243,7 @@ impl Conductor {
         if state.run_state.is_running() || state.end.is_some() {
             return;
         }
-        state.run_state = RunState::Running;
+        state.change(RunState::Running);
         state.only = only.map(<[u16]>::to_vec);
         set_time_running(vm, true);
         drop(state);
@@ -262,7 +268,7 @@ impl Conductor {
             state.generation += 1;
             state.debug_exits.clear();
             if !state.run_state.is_running() {
-                state.run_state = RunState::Prelaunch;
+                state.change(RunState::Prelaunch);
             }
         }
         drop(state);
@@ -275,7 +281,7 @@ impl Conductor {
         let mut state = self.lock();
         let first = state.run_state.is_running() && state.end.is_none();
         if first {
-            state.run_state = to;
+            state.change(to);
             state.stopping = true;
         }
         self.await_parked(vm, state, cpu, false);

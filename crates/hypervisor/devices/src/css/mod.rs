@@ -570,6 +570,7 @@ impl<M: GuestMemory> ChannelSubsystem<M> {
     }
 
     fn report(&mut self, word: u32) {
+        tracing::trace!(target: "css_crw", word = format_args!("{word:#010x}"));
         if self.reports.len() < CRW_LIMIT {
             self.reports.push_back(word);
         }

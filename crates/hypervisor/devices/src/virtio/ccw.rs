@@ -397,7 +397,7 @@ impl<M: GuestMemory> CcwDevice<M> for VirtioCcw<M> {
         t: &mut Transfer<'_, M>,
         _signals: &mut Signals,
     ) -> Result<(), CommandError> {
-        tracing::trace!(command, count = t.count(), ?self.regs, "virtio-ccw command");
+        tracing::trace!(target: "virtio_ccw_interpret_ccw", command, count = t.count(), ?self.regs);
         if command == command::SET_REVISION {
             return self.set_revision(t);
         }

@@ -58,6 +58,7 @@ impl Machine for S390Ccw {
     }
 
     fn powerdown(&self) -> Result<(), ControlError> {
+        tracing::trace!(target: "qemu_system_powerdown_request", "the guest is asked");
         self.events.emit(Event::Powerdown);
         // A guest that does not listen hears nothing, as with a power button.
         self.sclp().quiesce();

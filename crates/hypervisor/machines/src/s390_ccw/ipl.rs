@@ -239,6 +239,12 @@ impl S390Ccw {
 
     fn command(&self, command: PvCommand, enabled: bool) -> Result<(), Refusal> {
         let result = self.vm.pv(command.clone()).map_err(MachineError::from)?;
+        tracing::trace!(
+            target: "s390_pv_command",
+            command = command.name(),
+            rc = format_args!("{:#x}", result.rc),
+            rrc = format_args!("{:#x}", result.rrc)
+        );
         if result.ok { Ok(()) } else { Err(Refusal::Command { command, result, enabled }) }
     }
 

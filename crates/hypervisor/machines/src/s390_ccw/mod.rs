@@ -311,6 +311,16 @@ struct Interrupts(Vm);
 
 impl InterruptSink for Interrupts {
     fn raise(&self, interrupt: HostInterrupt) {
+        match interrupt {
+            HostInterrupt::Io { subchannel_id, nr, parameter, word } => tracing::trace!(
+                target: "css_io_interrupt",
+                subchannel = format_args!("{subchannel_id:04x}.{nr:04x}"),
+                parameter = format_args!("{parameter:#x}"),
+                word = format_args!("{word:#x}")
+            ),
+            HostInterrupt::Adapter { isc } => tracing::trace!(target: "css_adapter_interrupt", isc),
+            HostInterrupt::ServiceSignal(_) | HostInterrupt::ChannelReport => {}
+        }
         if let Err(why) = self.0.inject(interrupt.into()) {
             tracing::error!(%why, "interruption lost");
         }

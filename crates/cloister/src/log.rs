@@ -1,0 +1,130 @@
+//! Logs and trace events: `-D`, `-d`, `-trace`.
+//!
+//! A trace event is a `tracing` event whose target is its name; names are the field's where it has one. The table here
+//! is what `-trace help` lists and what patterns are matched with.
+
+use crate::out;
+use anyhow::Context;
+use cloister_options::{CommandLine, LogOptions};
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Mutex;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Directive;
+
+/// Every trace event with what it says.
+const EVENTS: &[(&str, &str)] = &[
+    ("css_adapter_interrupt", "an adapter interruption was made pending: subclass"),
+    ("css_crw", "a channel report was made pending: word"),
+    ("css_io_interrupt", "an I/O interruption was made pending: subchannel, parameter, word"),
+    ("handle_qmp_command", "a QMP command arrived: its name"),
+    ("monitor_protocol_event_emit", "a QMP event is told: its name"),
+    ("qemu_system_powerdown_request", "the guest is asked to power itself off"),
+    ("qemu_system_shutdown_request", "the run ends: reason"),
+    ("runstate_set", "what the machine does changed: before, after"),
+    ("s390_pv", "refused Ultravisor calls and imports"),
+    ("s390_pv_command", "a command of KVM_S390_PV_COMMAND: name, rc, rrc"),
+    ("virtio_ccw_interpret_ccw", "a virtio command of a channel program: code, count"),
+];
+
+/// Whether the user asks which events there are.
+pub(crate) fn asks_for_help(line: &CommandLine) -> bool {
+    line.log.trace.iter().any(|pattern| matches!(pattern.as_str(), "help" | "?"))
+}
+
+/// The list of events.
+pub(crate) fn help() -> String {
+    EVENTS.iter().map(|(name, doc)| format!("{name:<32} {doc}\n")).collect()
+}
+
+/// Begins to log as the command line says.
+pub(crate) fn start(line: &CommandLine) -> anyhow::Result<()> {
+    let mut filter =
+        EnvFilter::builder().with_default_directive(tracing::Level::WARN.into()).from_env_lossy();
+    for pattern in patterns(&line.log)? {
+        let mut known = false;
+        for (name, _) in EVENTS.iter().filter(|(name, _)| matches_pattern(&pattern, name)) {
+            let directive: Directive = format!("{name}=trace").parse().context("a trace event's name")?;
+            filter = filter.add_directive(directive);
+            known = true;
+        }
+        if !known {
+            out::tell(&format!(
+                "{}: warning: trace event '{pattern}' does not exist; -trace help lists them",
+                line.program
+            ));
+        }
+    }
+    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    match (&line.log.trace_file, &line.log.file) {
+        (Some(path), _) => builder.with_ansi(false).with_writer(create("-trace file=", path)?).init(),
+        (None, Some(path)) => builder.with_ansi(false).with_writer(create("-D", path)?).init(),
+        (None, None) => {
+            let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            builder.with_ansi(color).with_writer(|| Quiet).init();
+        }
+    }
+    Ok(())
+}
+
+fn patterns(log: &LogOptions) -> anyhow::Result<Vec<String>> {
+    let mut patterns = log.trace.clone();
+    if let Some(path) = &log.trace_events {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("-trace events={}", path.display()))?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        patterns.extend(lines.map(str::to_owned));
+    }
+    Ok(patterns)
+}
+
+/// `*` stands for any run of characters.
+fn matches_pattern(pattern: &str, name: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(name) = name.strip_prefix(start) else { return false };
+    (0..=name.len()).filter(|&at| name.is_char_boundary(at)).any(|at| matches_pattern(rest, &name[at..]))
+}
+
+fn create(option: &str, path: &Path) -> anyhow::Result<Mutex<File>> {
+    Ok(Mutex::new(File::create(path).with_context(|| format!("{option} {}", path.display()))?))
+}
+
+/// Standard error; if it is closed, there is nobody to tell.
+struct Quiet;
+
+impl Write for Quiet {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let _ = std::io::stderr().lock().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_in_a_shell() {
+        for (pattern, name, expected) in [
+            ("css_*", "css_crw", true),
+            ("*_crw", "css_crw", true),
+            ("c*s*w", "css_crw", true),
+            ("css_crw", "css_crw", true),
+            ("css", "css_crw", false),
+            ("*", "", true),
+            ("kvm_*", "css_crw", false),
+        ] {
+            assert_eq!(matches_pattern(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn the_list_of_events_is_sorted() {
+        assert!(EVENTS.is_sorted());
+    }
+}
