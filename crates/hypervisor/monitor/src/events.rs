@@ -35,8 +35,11 @@ pub(crate) fn describe(event: &Event) -> Option<(&'static EventSpec, Value)> {
 /// Lets one event of a kind through per second; of those that come too early the last is told when the second is over.
 #[derive(Default)]
 pub(crate) struct Throttle {
-    windows: Arc<Mutex<BTreeMap<&'static str, Option<(Value, SystemTime)>>>>,
+    windows: Arc<Mutex<BTreeMap<&'static str, Waiting>>>,
 }
+
+/// The last event that came too early.
+type Waiting = Option<(Value, SystemTime)>;
 
 /// The length of the window (QEMU's, for all events that it limits).
 const WINDOW: Duration = Duration::from_secs(1);

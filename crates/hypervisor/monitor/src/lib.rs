@@ -8,6 +8,7 @@
 mod call;
 mod client;
 mod commands;
+mod docs;
 mod events;
 mod json;
 mod monitor;
@@ -22,6 +23,7 @@ mod types;
 
 pub use call::Call;
 pub use client::Client;
+pub use docs::document;
 pub use json::{Limits, StreamError, StreamParser};
 pub use monitor::Monitor;
 pub use server::{ENOUGH, Handle, Options, QUEUE};

@@ -5,7 +5,7 @@
 
 use crate::call::Call;
 use crate::commands::{
-    block, catalogue, cpu_model, fds, machine, memory, migration, objects, qom, run, session,
+    block, catalogue, cpu_model, fds, human, machine, memory, migration, objects, qom, run, session,
 };
 use crate::types::{Member, Type, check_members, member, optional};
 use cloister_control::{ControlError, ErrorClass, Operator};
@@ -25,6 +25,7 @@ const FAMILIES: &[&[Command]] = &[
     memory::ROWS,
     migration::ROWS,
     fds::ROWS,
+    human::ROWS,
 ];
 
 /// What a handler answers.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 const ARCHITECTURE: Enum = Enum { name: "SysEmuTarget", values: &["ppc64", "s390x", "x86_64"] };
 const TARGET: Struct = Struct::new("TargetInfo", &[member("arch", Type::Enum(&ARCHITECTURE))]);
 const KVM: Struct = Struct::new("KvmInfo", &[member("enabled", Type::Bool), member("present", Type::Bool)]);
-const ACCELERATOR: Enum = Enum { name: "Accelerator", values: &["kvm", "soft", "tcg"] };
+const ACCELERATOR: Enum = Enum { name: "Accelerator", values: &["kvm", "tcg"] };
 const ACCELERATORS: Struct = Struct::new(
     "AcceleratorInfo",
     &[member("enabled", Type::Enum(&ACCELERATOR)), member("present", Type::List(&Type::Enum(&ACCELERATOR)))],
@@ -127,11 +127,15 @@ pub(crate) const ROWS: &[Command] = &[
         .returns(Type::List(&Type::Enum(&TPM_TYPE))),
 ];
 
-fn accelerators<'a>(call: &'a Call<'_>) -> (&'a str, Vec<&'static str>) {
-    let present = call.operator().catalogue.accelerators().to_vec();
-    let wanted = call.operator().line.accel.iter().map(|accel| accel.name.as_str());
-    let enabled = wanted.into_iter().find(|name| present.contains(name));
-    (enabled.unwrap_or("soft"), present)
+/// The accelerator in use and those of this build, by QEMU's names: `soft` is what managers know as `tcg`.
+fn accelerators(call: &Call<'_>) -> (&'static str, Vec<&'static str>) {
+    let known = |name: &str| if name == "kvm" { "kvm" } else { "tcg" };
+    let mut present: Vec<_> =
+        call.operator().catalogue.accelerators().iter().map(|name| known(name)).collect();
+    present.sort_unstable();
+    present.dedup();
+    let mut wanted = call.operator().line.accel.iter().map(|accel| known(&accel.name));
+    (wanted.find(|name| present.contains(name)).unwrap_or("tcg"), present)
 }
 
 fn query_machines(call: &Call<'_>) -> Reply {
@@ -204,9 +208,8 @@ fn qom_list_properties(call: &Call<'_>) -> Reply {
 fn device_list_properties(call: &Call<'_>) -> Reply {
     let name = call.required("typename");
     let types = qom_types::types(&call.operator().catalogue);
-    let kind = types.get(name).filter(|kind| qom_types::is_a(&types, &kind.name, "device"));
-    let kind = kind.ok_or_else(|| ControlError::device_not_found(name))?;
-    if kind.is_abstract {
+    let kind = types.get(name).ok_or_else(|| ControlError::device_not_found(name))?;
+    if kind.is_abstract || !qom_types::is_a(&types, name, "device") {
         return Err(ControlError::new("Parameter 'typename' expects a non-abstract device type"));
     }
     Ok(kind.keys.iter().map(|key| property(key, true)).collect())

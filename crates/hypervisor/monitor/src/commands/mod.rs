@@ -4,6 +4,7 @@ pub(crate) mod block;
 pub(crate) mod catalogue;
 pub(crate) mod cpu_model;
 pub(crate) mod fds;
+pub(crate) mod human;
 pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod migration;
