@@ -8,6 +8,7 @@
 
 mod devices;
 mod formats;
+mod gdb;
 mod human_monitor;
 
 use cloister_options::{
@@ -19,7 +20,7 @@ use std::path::Path;
 pub type Run = fn(&[u8]);
 
 /// All functions by the name of their target in `fuzz/fuzz_targets`.
-pub const TARGETS: [(&str, Run); 17] = [
+pub const TARGETS: [(&str, Run); 18] = [
     ("keyval", keyval),
     ("flat", flat),
     ("command_line", command_line),
@@ -37,6 +38,7 @@ pub const TARGETS: [(&str, Run); 17] = [
     ("sclp", devices::sclp),
     ("virtqueue", devices::virtqueue),
     ("human_monitor", human_monitor::human_monitor),
+    ("gdb", gdb::gdb),
 ];
 
 /// Runs the target with this name.
