@@ -55,9 +55,11 @@ pub(crate) fn run(name: &OsStr, invocation: &Invocation, args: &[String], ready:
 
 fn start(line: CommandLine, catalogue: Catalogue, ready: Option<Ready>) -> anyhow::Result<ExitCode> {
     log::start(&line)?;
-    let desk = Desk::open(&line)?;
+    // A daemon leaves its folder.
+    let picture = line.memory_map.as_ref().map(|map| std::path::absolute(&map.path)).transpose()?;
+    let desk = Attended(Desk::open(&line)?);
     let pid_file = line.pid_file.as_deref().map(PidFile::create).transpose()?;
-    let machine = wiring::any_machine(&line, || Ok(platform(&line)?), desk.outlets()?)?;
+    let machine = wiring::any_machine(&line, || Ok(platform(&line)?), desk.0.outlets()?)?;
     for warning in machine.warnings() {
         out::tell(&format!("{}: warning: {warning}", line.program));
     }
@@ -65,22 +67,31 @@ fn start(line: CommandLine, catalogue: Catalogue, ready: Option<Ready>) -> anyho
     if ready.is_none() {
         out::tell(&format!("{}: platform: {}", line.program, machine.facts().platform));
     }
-    desk.serve(&machine, line.clone(), catalogue)?;
+    desk.0.serve(&machine, line.clone(), catalogue)?;
     let signals = signals::watch(&machine).context("cannot watch signals")?;
     if let Some(ready) = ready {
         ready.signal()?;
     }
     let report = Arc::clone(&machine).run()?;
     drop(signals);
-    if let (Some(picture), Some(vm)) = (&line.memory_map, machine.vm()) {
+    if let (Some(picture), Some(vm)) = (&picture, machine.vm()) {
         let written =
-            MemoryMap::observe(vm).and_then(|map| cloister_memory_map::write_picture(&picture.path, &map));
-        written.with_context(|| format!("-memory-map {}", picture.path.display()))?;
+            MemoryMap::observe(vm).and_then(|map| cloister_memory_map::write_picture(picture, &map));
+        written.with_context(|| format!("-memory-map {}", picture.display()))?;
     }
     let status = finish(&line, &report);
-    desk.close(u8::from(status != ExitCode::SUCCESS));
+    desk.0.close(u8::from(status != ExitCode::SUCCESS));
     drop(pid_file);
     Ok(status)
+}
+
+/// However the start ends, terminals are given back and sockets removed.
+struct Attended(Arc<Desk>);
+
+impl Drop for Attended {
+    fn drop(&mut self) {
+        self.0.close(1);
+    }
 }
 
 fn finish(line: &CommandLine, report: &Report) -> ExitCode {

@@ -36,7 +36,7 @@ pub struct CpuInfo {
     pub qom_path: String,
     /// `s390x-cpu` and the like: the type of the node.
     pub qom_type: String,
-    /// Whether it waits or is stopped by the guest; `None`: the host cannot know.
+    /// Whether it waits or is stopped by the guest; `None`: nobody can know while it runs, or the guest is protected.
     pub halted: Option<bool>,
     /// `operating`, `stopped`, `check-stop`, `load`, `uninitialized` (`S390CpuState` of QMP).
     pub state: &'static str,

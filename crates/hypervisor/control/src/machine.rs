@@ -27,6 +27,12 @@ pub trait Machine: Send + Sync {
     /// Stops all CPUs and guest time; returns when no CPU is in the core. Done already: no effect, no event.
     fn stop(&self) -> Result<(), ControlError>;
 
+    /// Does something while no CPU is in the core, and lets them go on; nobody is told. For a look at registers.
+    fn at_rest(&self, work: &mut dyn FnMut()) -> Result<(), ControlError> {
+        work();
+        Ok(())
+    }
+
     /// Lets CPUs run. Refused if only a reset helps ("Resetting the Virtual Machine is required").
     fn cont(&self) -> Result<(), ControlError>;
 

@@ -58,18 +58,11 @@ pub(crate) fn is_protected(monitor: &Monitor) -> bool {
     monitor.operator.machine.confidential().is_some_and(|confidential| confidential.secure == Some(true))
 }
 
-/// Does something while no CPU is in the core; a running machine is stopped for that moment.
+/// Does something while no CPU is in the core.
 pub(crate) fn quiet<T>(monitor: &Monitor, what: impl FnOnce() -> T) -> Result<T, Refusal> {
-    let machine = &monitor.operator.machine;
-    let was_running = machine.run_state().is_running();
-    if was_running {
-        machine.stop()?;
-    }
-    let out = what();
-    if was_running {
-        machine.cont()?;
-    }
-    Ok(out)
+    let (mut what, mut out) = (Some(what), None);
+    monitor.operator.machine.at_rest(&mut || out = what.take().map(|what| what()))?;
+    out.ok_or_else(|| cloister_control::ControlError::new("the machine has ended").into())
 }
 
 /// Where a logical address of the current CPU leads.

@@ -35,6 +35,14 @@ impl Machine for S390Ccw {
         Ok(())
     }
 
+    fn at_rest(&self, work: &mut dyn FnMut()) -> Result<(), ControlError> {
+        let quietly = || {
+            work();
+            Ok(false)
+        };
+        self.conductor.rest_and(&self.vm, quietly).map_err(words)
+    }
+
     fn cont(&self) -> Result<(), ControlError> {
         self.go_on(None)
     }
@@ -78,6 +86,8 @@ impl Machine for S390Ccw {
     }
 
     fn cpus(&self) -> Vec<CpuInfo> {
+        // A running CPU answers only when it leaves the core, which may be never.
+        let known = !self.conductor.run_state().is_running() && !self.is_protected();
         let cpu = |index| {
             let state = self.vm.run_state(index).unwrap_or(CpuRunState::CheckStop);
             CpuInfo {
@@ -86,7 +96,7 @@ impl Machine for S390Ccw {
                 qom_path: format!("/machine/unattached/device[{index}]"),
                 qom_type: "s390x-cpu".into(),
                 halted: match state {
-                    CpuRunState::Operating | CpuRunState::Load if self.is_protected() => None,
+                    CpuRunState::Operating | CpuRunState::Load if !known => None,
                     CpuRunState::Operating | CpuRunState::Load => self
                         .vm
                         .state(index)

@@ -90,8 +90,7 @@ pub(super) fn attach(
     for (spec, drive) in implicit.chain(explicit) {
         let (device, block) = make(&spec, drive, &line.drives, defaults)?;
         let (subchannel, number) = css.attach(wanted_number(&spec)?, Box::new(device))?;
-        let anonymous = attached.len();
-        attached.push(describe(&spec, subchannel, number, block, anonymous));
+        attached.push(describe(&spec, subchannel, number, block));
     }
     Ok(attached)
 }
@@ -117,8 +116,7 @@ impl S390Ccw {
         let wanted = wanted_number(spec).map_err(refusal)?;
         let (subchannel, number) =
             self.css().plug(wanted, Box::new(device)).map_err(|why| ControlError::new(why.to_string()))?;
-        let anonymous = attached.len();
-        attached.push(describe(spec, subchannel, number, block, anonymous));
+        attached.push(describe(spec, subchannel, number, block));
         Ok(())
     }
 
@@ -227,11 +225,11 @@ fn describe(
     subchannel: SubchannelId,
     number: DeviceNumber,
     block: Option<BlockInfo>,
-    anonymous: usize,
 ) -> Attached {
     let qom_path = match &spec.id {
         Some(id) => format!("/machine/peripheral/{id}"),
-        None => format!("/machine/peripheral-anon/device[{anonymous}]"),
+        // Numbered by subchannel: the name stays when others go.
+        None => format!("/machine/peripheral-anon/device[{}]", subchannel.nr),
     };
     let mut properties: Vec<Property> = spec.properties.iter().map(property).collect();
     let addressed = Property { name: "devno".into(), kind: "str".into(), value: json!(number.to_string()) };
