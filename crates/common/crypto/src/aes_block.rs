@@ -5,14 +5,15 @@ use std::fmt;
 use aes::cipher::{BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 
 use crate::Secret;
+use crate::locked::Locked;
 
 /// AES-128 (FIPS 197) without a mode.
-pub struct Aes128Block(aes::Aes128);
+pub struct Aes128Block(Locked<aes::Aes128>);
 
 impl Aes128Block {
     /// Expands the key.
     pub fn new(key: &Secret<16>) -> Self {
-        Self(aes::Aes128::new(key.expose().into()))
+        Self(Locked::new(aes::Aes128::new(key.expose().into())))
     }
 
     /// Encrypts one block in place.

@@ -5,6 +5,7 @@ use std::fmt;
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{KeyInit, Nonce, Tag};
 
+use crate::locked::Locked;
 use crate::{Error, Secret};
 
 /// Bytes of an initial value.
@@ -13,12 +14,12 @@ pub const GCM_IV_SIZE: usize = 12;
 pub const GCM_TAG_SIZE: usize = 16;
 
 /// AES-256-GCM with the key expanded. A pair of key and IV seals one message only.
-pub struct Aes256Gcm(aes_gcm::Aes256Gcm);
+pub struct Aes256Gcm(Locked<aes_gcm::Aes256Gcm>);
 
 impl Aes256Gcm {
     /// Expands the key.
     pub fn new(key: &Secret<32>) -> Self {
-        Self(aes_gcm::Aes256Gcm::new(key.expose().into()))
+        Self(Locked::new(aes_gcm::Aes256Gcm::new(key.expose().into())))
     }
 
     /// Encrypts `data` in place and returns the tag over `aad` and the ciphertext.

@@ -2,7 +2,7 @@
 //!
 //! Every mechanism (Ultravisor, secure processor, owner tools) takes its ciphers, digests, key
 //! agreement and random numbers from here, so that the choice of library stands in one place, keys
-//! are zeroized, and all randomness passes through [`Entropy`], which can be seeded.
+//! are zeroized and not swapped, and all randomness passes through [`Entropy`], which can be seeded.
 //!
 //! This crate knows no byte layout of any format and no protocol: which bytes are the associated
 //! data of a header, or how a slot is laid out, is the concern of its callers.
@@ -12,6 +12,7 @@ mod aes_block;
 mod entropy;
 mod gcm;
 mod hash;
+mod locked;
 mod p521;
 mod secret;
 mod xts;

@@ -5,6 +5,7 @@ use std::fmt;
 use p521::elliptic_curve::sec1::ToSec1Point;
 use zeroize::Zeroizing;
 
+use crate::locked::Locked;
 use crate::{Entropy, Error, Secret};
 
 /// Bytes of a field element.
@@ -12,9 +13,9 @@ const FIELD: usize = 66;
 /// Bytes of a coordinate in the padded form.
 const PADDED: usize = 80;
 
-/// A private P-521 key: zeroized on drop, never printed.
+/// A private P-521 key: zeroized on drop, never printed, in memory that is not swapped if the system allows it.
 #[derive(Clone)]
-pub struct P521Secret(p521::SecretKey);
+pub struct P521Secret(Locked<p521::SecretKey>);
 
 impl P521Secret {
     /// Draws a key: 521 random bits, again until they are in range (SP 800-56A, 5.6.1.2.2).
@@ -34,13 +35,13 @@ impl P521Secret {
     /// # Errors
     /// [`Error::InvalidSecretKey`] if the scalar is zero or not below the order.
     pub fn from_scalar(scalar: &[u8; FIELD]) -> Result<Self, Error> {
-        p521::SecretKey::from_slice(scalar).map(Self).map_err(|_| Error::InvalidSecretKey)
+        p521::SecretKey::from_slice(scalar).map(Self::from).map_err(|_| Error::InvalidSecretKey)
     }
 
     /// The big-endian scalar.
     pub fn to_scalar(&self) -> Secret<FIELD> {
         let bytes = Zeroizing::new(<[u8; FIELD]>::from(self.0.to_bytes()));
-        Secret::new(*bytes)
+        Secret::from(*bytes)
     }
 
     /// The matching public key.
@@ -57,14 +58,14 @@ impl P521Secret {
     }
 
     /// The key as the library's type, for writing key files and certificates.
-    pub const fn as_key(&self) -> &p521::SecretKey {
+    pub fn as_key(&self) -> &p521::SecretKey {
         &self.0
     }
 }
 
 impl From<p521::SecretKey> for P521Secret {
     fn from(key: p521::SecretKey) -> Self {
-        Self(key)
+        Self(Locked::new(key))
     }
 }
 

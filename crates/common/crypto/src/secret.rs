@@ -3,56 +3,72 @@
 use std::fmt;
 
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-/// `N` secret bytes: zeroized on drop, printed as `Secret(..)`, compared in constant time.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct Secret<const N: usize>([u8; N]);
+use crate::locked::Locked;
+
+/// `N` secret bytes: zeroized on drop, printed as `Secret(..)`, compared in constant time, in memory that is not
+/// swapped if the system allows it.
+#[derive(Clone)]
+pub struct Secret<const N: usize>(Locked<Zeroizing<[u8; N]>>);
 
 impl<const N: usize> Secret<N> {
     /// Takes over `bytes`; the caller's copy is the caller's concern.
-    pub const fn new(bytes: [u8; N]) -> Self {
-        Self(bytes)
+    pub fn new(bytes: [u8; N]) -> Self {
+        let mut secret = Self::default();
+        secret.expose_mut().copy_from_slice(&bytes);
+        secret
     }
 
     /// Draws a fresh secret.
     pub fn generate(entropy: &mut dyn crate::Entropy) -> Self {
-        let mut secret = Self([0; N]);
-        entropy.fill(&mut secret.0);
+        let mut secret = Self::default();
+        entropy.fill(secret.expose_mut());
         secret
     }
 
     /// Copies a slice of exactly `N` bytes.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
+        let bytes: &[u8; N] = bytes.try_into().ok()?;
+        let mut secret = Self::default();
+        secret.expose_mut().copy_from_slice(bytes);
+        Some(secret)
     }
 
     /// The bytes themselves. The name is long so that a reader sees each use.
-    pub const fn expose(&self) -> &[u8; N] {
+    pub fn expose(&self) -> &[u8; N] {
         &self.0
     }
 
     /// The bytes for writing, for example as the target of a decryption.
-    pub const fn expose_mut(&mut self) -> &mut [u8; N] {
+    pub fn expose_mut(&mut self) -> &mut [u8; N] {
         &mut self.0
     }
 }
 
 impl<const N: usize> Default for Secret<N> {
     fn default() -> Self {
-        Self([0; N])
+        Self(Locked::new(Zeroizing::new([0; N])))
     }
 }
 
+impl<const N: usize> Zeroize for Secret<N> {
+    fn zeroize(&mut self) {
+        self.expose_mut().zeroize();
+    }
+}
+
+impl<const N: usize> ZeroizeOnDrop for Secret<N> {}
+
 impl<const N: usize> From<[u8; N]> for Secret<N> {
     fn from(bytes: [u8; N]) -> Self {
-        Self(bytes)
+        Self::new(bytes)
     }
 }
 
 impl<const N: usize> PartialEq for Secret<N> {
     fn eq(&self, other: &Self) -> bool {
-        ct_eq(&self.0, &other.0)
+        ct_eq(self.expose(), other.expose())
     }
 }
 

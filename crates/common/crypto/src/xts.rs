@@ -5,6 +5,7 @@ use std::fmt;
 use aes::cipher::{BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 
 use crate::Secret;
+use crate::locked::Locked;
 
 /// Size of the one data unit that is supported: a page.
 pub const XTS_UNIT_SIZE: usize = 4096;
@@ -15,7 +16,9 @@ const BLOCKS: usize = XTS_UNIT_SIZE / 16;
 const BATCH: usize = 64;
 
 /// AES-256-XTS with both keys expanded.
-pub struct Aes256Xts {
+pub struct Aes256Xts(Locked<Keys>);
+
+struct Keys {
     data: aes::Aes256,
     tweak: aes::Aes256,
 }
@@ -26,23 +29,23 @@ impl Aes256Xts {
         let (data, tweak) = key.expose().split_at(32);
         let expand =
             |half: &[u8]| aes::Aes256::new_from_slice(half).expect("half of a 64-byte key has 32 bytes");
-        Self { data: expand(data), tweak: expand(tweak) }
+        Self(Locked::new(Keys { data: expand(data), tweak: expand(tweak) }))
     }
 
     /// Encrypts one page in place under the 16-byte initial value `iv`.
     pub fn encrypt_page(&self, iv: &[u8; 16], page: &mut [u8; XTS_UNIT_SIZE]) {
-        self.process(iv, page, |blocks| self.data.encrypt_blocks(blocks));
+        self.process(iv, page, |blocks| self.0.data.encrypt_blocks(blocks));
     }
 
     /// Decrypts one page in place under the 16-byte initial value `iv`.
     pub fn decrypt_page(&self, iv: &[u8; 16], page: &mut [u8; XTS_UNIT_SIZE]) {
-        self.process(iv, page, |blocks| self.data.decrypt_blocks(blocks));
+        self.process(iv, page, |blocks| self.0.data.decrypt_blocks(blocks));
     }
 
     #[inline(always)]
     fn process(&self, iv: &[u8; 16], page: &mut [u8; XTS_UNIT_SIZE], cipher: impl Fn(&mut [aes::Block])) {
         let mut first = aes::Block::from(*iv);
-        self.tweak.encrypt_block(&mut first);
+        self.0.tweak.encrypt_block(&mut first);
         let mut tweak = u128::from_le_bytes(first.into());
         let (blocks, _) = page.as_chunks_mut::<16>();
         for batch in blocks.chunks_exact_mut(BATCH) {

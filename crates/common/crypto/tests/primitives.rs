@@ -155,3 +155,36 @@ proptest! {
         prop_assert_eq!(whole, parts);
     }
 }
+
+/// mlock(2), proc(5): the pages of a key are locked for as long as the key lives.
+#[cfg(target_os = "linux")]
+#[test]
+fn keys_lie_in_locked_memory() {
+    let mut entropy = SeededEntropy::new(b"locked");
+    let secret = Secret::<32>::generate(&mut entropy);
+    let key = P521Secret::generate(&mut entropy);
+    let addresses = [secret.expose().as_ptr() as usize, std::ptr::from_ref(key.as_key()) as usize];
+    for address in addresses {
+        assert!(locked_kib(address) >= 4, "the page at {address:#x} is not locked");
+    }
+    let copy = secret.clone();
+    drop(secret);
+    assert_eq!(locked_kib(copy.expose().as_ptr() as usize), 4, "dropping one key unlocks no other");
+}
+
+/// `Locked:` of the mapping with `address` in it.
+#[cfg(target_os = "linux")]
+fn locked_kib(address: usize) -> usize {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut inside = false;
+    for line in maps.lines() {
+        let first = line.split_ascii_whitespace().next().unwrap();
+        if let Some((start, end)) = first.split_once('-') {
+            let number = |text| usize::from_str_radix(text, 16).unwrap();
+            inside = (number(start)..number(end)).contains(&address);
+        } else if inside && first == "Locked:" {
+            return line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap();
+        }
+    }
+    panic!("no mapping has {address:#x}");
+}
