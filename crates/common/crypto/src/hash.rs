@@ -71,3 +71,18 @@ pub fn x963_kdf_sha256(z: &[u8]) -> Secret<32> {
     hash.update(&1u32.to_be_bytes());
     Secret::new(hash.finish())
 }
+
+/// The counter-mode key derivation of NIST SP 800-108 (section 4.1) with HMAC-SHA256 and little-endian numbers: the
+/// leading `N` bytes of HMAC(key, LE32(i) ‖ label ‖ 00 ‖ context ‖ LE32(8 N)) for i = 1, 2, ...
+///
+/// The label is taken as it is: the zero byte after it is the separator of the standard.
+pub fn kbkdf_hmac_sha256_le<const N: usize>(key: &[u8], label: &[u8], context: &[u8]) -> Secret<N> {
+    const { assert!(N <= u32::MAX as usize / 8, "the number of bits must fit a 32-bit field") };
+    let bits = (N as u32 * 8).to_le_bytes();
+    let mut out = Secret::default();
+    for (block, counter) in out.expose_mut().chunks_mut(32).zip(1u32..) {
+        let full = Secret::new(hmac_sha256(key, &[&counter.to_le_bytes(), label, &[0], context, &bits]));
+        block.copy_from_slice(&full.expose()[..block.len()]);
+    }
+    out
+}
