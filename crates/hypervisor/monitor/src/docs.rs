@@ -30,24 +30,21 @@ pub fn document() -> String {
     }
     let _ = writeln!(out, "\n## Events");
     for event in EVENTS {
-        let _ = writeln!(out, "\n### {}\n\n{}\n", event.name, event.doc);
+        let _ = writeln!(out, "\n### {}\n\n{}", event.name, event.doc);
         members(event.data, &mut out);
-    }
-    while out.ends_with("\n\n") {
-        out.pop();
     }
     out
 }
 
 fn describe(command: &Command, out: &mut String) {
-    let _ = writeln!(out, "\n### {}\n\n{}\n", command.name, command.doc);
+    let _ = writeln!(out, "\n### {}\n\n{}", command.name, command.doc);
     let mut notes = Vec::new();
     if command.allow_oob {
         notes.push("may be run with `exec-oob`".to_owned());
     }
     if !command.targets.is_empty() && command.targets.len() < 3 {
         let names: Vec<_> = command.targets.iter().map(|target| target.name()).collect();
-        notes.push(format!("only for {}", names.join(", ")));
+        notes.push(format!("is only for {}", names.join(", ")));
     }
     match command.requires {
         Requires::Nothing => {}
@@ -55,27 +52,31 @@ fn describe(command: &Command, out: &mut String) {
         Requires::Mechanism { object, .. } => notes.push(format!("needs a guest protected by `{object}`")),
     }
     if !notes.is_empty() {
-        let _ = writeln!(out, "It {}.\n", notes.join("; "));
+        let _ = writeln!(out, "\nIt {}.", notes.join("; it "));
     }
     match command.arguments {
         Arguments::Members(listed) => members(listed, out),
         Arguments::Open(listed) => {
             members(listed, out);
-            let _ = writeln!(out, "- others: checked by the command");
+            let _ = writeln!(out, "- others, which the command checks");
         }
         Arguments::ObjectOptions => {
             let _ = writeln!(
                 out,
-                "- `qom-type` (string): an object type\n- `id` (string)\n- the properties of that type, see `-object TYPE,help`"
+                "\n- `qom-type` (string): an object type\n- `id` (string)\n- the properties of that type, see `-object \
+                 TYPE,help`"
             );
         }
     }
     if let Some(kind) = command.returns {
-        let _ = writeln!(out, "\nReturns: {}", name(kind));
+        let _ = writeln!(out, "\nReturns: {}.", name(kind));
     }
 }
 
 fn members(listed: &[Member], out: &mut String) {
+    if !listed.is_empty() {
+        out.push('\n');
+    }
     for member in listed {
         let optional = if member.optional { ", optional" } else { "" };
         let _ = writeln!(out, "- `{}` ({}{optional})", member.name, name(member.kind));

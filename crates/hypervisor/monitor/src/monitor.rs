@@ -25,7 +25,8 @@ pub struct Monitor {
 struct Shared {
     sessions: Mutex<Vec<Weak<Session>>>,
     throttle: Throttle,
-    ended: Mutex<bool>,
+    /// How often SHUTDOWN was told.
+    ends: Mutex<u64>,
     end: Condvar,
 }
 
@@ -58,10 +59,13 @@ impl Monitor {
         session
     }
 
-    /// Waits until SHUTDOWN has been told, but not long: a client must hear it before the answer to `quit`.
-    pub(crate) fn wait_for_end(&self) {
-        let ended = lock(&self.shared.ended);
-        let _unused = self.shared.end.wait_timeout_while(ended, Duration::from_secs(2), |ended| !*ended);
+    /// Does what ends the machine and waits until SHUTDOWN has been told, but not long: a client must hear it before the
+    /// answer to `quit`.
+    pub(crate) fn end(&self, quit: impl FnOnce()) {
+        let before = *lock(&self.shared.ends);
+        quit();
+        let ends = lock(&self.shared.ends);
+        let _told = self.shared.end.wait_timeout_while(ends, Duration::from_secs(2), |ends| *ends == before);
     }
 }
 
@@ -71,7 +75,7 @@ impl Shared {
             self.tell(spec, data, event.at);
         }
         if matches!(event.event, Event::Shutdown(_)) {
-            *lock(&self.ended) = true;
+            *lock(&self.ends) += 1;
             self.end.notify_all();
         }
     }

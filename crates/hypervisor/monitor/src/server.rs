@@ -139,6 +139,10 @@ impl Peer for Remote {
     fn begin(&self) -> bool {
         let sender = self.connection.sender();
         while sender.queued() > ENOUGH && !self.lost.load(Ordering::Relaxed) {
+            // Sending nothing asks whether anybody is there.
+            if sender.send(b"") == Err(SendError::Disconnected) {
+                self.lost.store(true, Ordering::Relaxed);
+            }
             thread::sleep(Duration::from_millis(5));
         }
         !self.lost.load(Ordering::Relaxed)

@@ -19,7 +19,7 @@ pub(crate) const ROWS: &[Command] = &[
         "Plugs a device into the machine; the other arguments are its properties, see `device-list-properties`.",
         device_add,
     )
-    .takes_any(&[member("driver", Type::Any), optional("bus", Type::Str), optional("id", Type::Str)]),
+    .takes_any(&[member("driver", Type::Str), optional("bus", Type::Str), optional("id", Type::Str)]),
     Command::new(
         "device_del",
         "Unplugs a device, by id or path. Event: DEVICE_DELETED, when the guest has let go of it.",

@@ -119,7 +119,6 @@ fn query_status(call: &Call<'_>) -> Reply {
 }
 
 fn quit(call: &Call<'_>) -> Reply {
-    call.machine().quit(Cause::HostQmpQuit);
-    call.monitor().wait_for_end();
+    call.monitor().end(|| call.machine().quit(Cause::HostQmpQuit));
     Ok(json!({}))
 }
