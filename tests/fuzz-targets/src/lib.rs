@@ -10,6 +10,7 @@ mod devices;
 mod formats;
 mod gdb;
 mod human_monitor;
+mod monitor;
 
 use cloister_options::{
     Catalogue, Invocation, Target, classify, parse, parse_flat, parse_keyval, print_flat, print_keyval,
@@ -20,7 +21,7 @@ use std::path::Path;
 pub type Run = fn(&[u8]);
 
 /// All functions by the name of their target in `fuzz/fuzz_targets`.
-pub const TARGETS: [(&str, Run); 18] = [
+pub const TARGETS: [(&str, Run); 20] = [
     ("keyval", keyval),
     ("flat", flat),
     ("command_line", command_line),
@@ -37,6 +38,8 @@ pub const TARGETS: [(&str, Run); 18] = [
     ("channel_program", devices::channel_program),
     ("sclp", devices::sclp),
     ("virtqueue", devices::virtqueue),
+    ("qmp", monitor::qmp),
+    ("qmp_stream", monitor::qmp_stream),
     ("human_monitor", human_monitor::human_monitor),
     ("gdb", gdb::gdb),
 ];
