@@ -13,9 +13,9 @@ fn monitor() -> Monitor {
 
 fn serve(toy: &Arc<Toy>, folder: &Path) -> Handle {
     let socket = format!("socket,id=gdb,path={},server=on,wait=off", folder.join("gdb").display());
-    let spec = cloister_options::parse_chardev_text(&socket).unwrap();
-    let device = Chardev::open(&spec, &FdStore::new()).unwrap();
-    cloister_gdb::serve(Arc::<Toy>::clone(toy), &device, monitor()).unwrap()
+    let spec = cloister_options::parse_chardev_text(&socket).expect("a socket");
+    let device = Chardev::open(&spec, &FdStore::new()).expect("a free path");
+    cloister_gdb::serve(Arc::<Toy>::clone(toy), &device, monitor()).expect("a free device")
 }
 
 /// What gdb prints; `None` without a gdb that knows s390x.

@@ -22,7 +22,7 @@ struct Debugger {
 
 impl Debugger {
     fn attach(toy: &Arc<Toy>) -> Self {
-        let session = Session::new(Arc::<Toy>::clone(toy), monitor()).unwrap();
+        let session = Session::new(Arc::<Toy>::clone(toy), monitor()).expect("a machine with CPUs");
         let mut debugger = Self { session };
         let hello = debugger.ask("qSupported:multiprocess+;swbreak+;hwbreak+");
         assert!(hello.contains("PacketSize=4000;") && hello.contains("swbreak+"), "{hello}");
