@@ -5,3 +5,4 @@
 #![forbid(unsafe_code)]
 
 pub mod s390x;
+pub mod x86_64;
