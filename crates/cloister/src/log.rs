@@ -42,6 +42,11 @@ pub(crate) fn help() -> String {
 pub(crate) fn start(line: &CommandLine) -> anyhow::Result<()> {
     let mut filter =
         EnvFilter::builder().with_default_directive(tracing::Level::WARN.into()).from_env_lossy();
+    if std::env::var_os(EnvFilter::DEFAULT_ENV).is_none() {
+        // Kernels probe for instructions by executing them.
+        let directive: Directive = "cloister_cpu_s390x=error".parse().context("a log directive")?;
+        filter = filter.add_directive(directive);
+    }
     for pattern in patterns(&line.log)? {
         let mut known = false;
         for (name, _) in EVENTS.iter().filter(|(name, _)| matches_pattern(&pattern, name)) {

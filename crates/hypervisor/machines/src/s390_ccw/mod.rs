@@ -281,6 +281,8 @@ impl Guest for S390Ccw {
             Exit::Budget | Exit::Kicked | Exit::Idle { .. } | Exit::Debug(_) => Next::Continue,
             Exit::Instruction(instruction) => self.instruction(&instruction),
             Exit::Stopped => self.stopped()?,
+            // The end of a guest that was asked to power itself off.
+            Exit::DisabledWait(psw) if psw.addr == QUIESCED => Next::End(End::PowerOff),
             Exit::DisabledWait(psw) => Next::End(End::Crashed { cpu, mask: psw.mask, addr: psw.addr }),
             Exit::Stuck { reason } => Next::End(End::Stuck { cpu, reason }),
             Exit::MemoryFault { address, .. } => {
@@ -332,6 +334,10 @@ impl InterruptSink for Interrupts {
         }
     }
 }
+
+/// Address of the disabled wait by which Linux says that it has ended after a signal-quiesce event
+/// (Linux, drivers/s390/char/sclp_quiesce.c); QEMU's machine takes it for a power-off, too.
+const QUIESCED: u64 = 0xfff;
 
 /// CPU identification: version 0xff (under a hypervisor), identifier 0, machine type 0x3906 as a machine of
 /// the implemented level has it (STIDP, SA22-7832, chapter 10).
