@@ -9,5 +9,6 @@
 
 mod codec;
 pub mod s390x;
+pub mod sev;
 
 pub use codec::Error;

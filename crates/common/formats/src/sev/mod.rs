@@ -1,0 +1,18 @@
+//! Formats of AMD SEV and SEV-ES. Every integer is little-endian unless a field says otherwise.
+//!
+//! The layouts are those of the "Secure Encrypted Virtualization API" (AMD publication 55766) as the published
+//! firmware of the secure processor, Linux, QEMU and sevctl read and write them.
+
+mod layout;
+
+pub mod attestation;
+pub mod certificate;
+pub mod command;
+pub mod measurement;
+pub mod packet;
+pub mod policy;
+pub mod session;
+pub mod status;
+
+/// Bytes of a page of guest memory.
+pub const PAGE_SIZE: usize = 4096;
