@@ -58,11 +58,33 @@ const MEMORY: Struct = Struct::new(
     "MemoryInfo",
     &[member("base-memory", Type::Unsigned(64)), optional("plugged-memory", Type::Unsigned(64))],
 );
-const MEMORY_DEVICE: Struct = Struct::new("MemoryDeviceInfo", &[member("type", Type::Str)]);
-const IOTHREAD: Struct =
-    Struct::new("IOThreadInfo", &[member("id", Type::Str), member("thread-id", Type::Int)]);
+const MEMORY_DEVICE_KIND: Enum = Enum { name: "MemoryDeviceInfoKind", values: &["dimm"] };
+const MEMORY_DEVICE: Struct =
+    Struct::new("MemoryDeviceInfo", &[member("type", Type::Enum(&MEMORY_DEVICE_KIND))]);
+
+const IOTHREAD: Struct = Struct::new(
+    "IOThreadInfo",
+    &[
+        member("id", Type::Str),
+        member("thread-id", Type::Int),
+        member("poll-max-ns", Type::Int),
+        member("poll-grow", Type::Int),
+        member("poll-shrink", Type::Int),
+        member("aio-max-batch", Type::Int),
+    ],
+);
+
 const TPM: Struct = Struct::new("TPMInfo", &[member("id", Type::Str)]);
-const YANK: Struct = Struct::new("YankInstance", &[member("type", Type::Str)]).open();
+
+const YANK_KIND: Enum = Enum { name: "YankInstanceType", values: &["block-node", "chardev", "migration"] };
+const YANK_BLOCK: Struct = Struct::new("YankInstanceBlockNode", &[member("node-name", Type::Str)]);
+const YANK_CHARDEV: Struct = Struct::new("YankInstanceChardev", &[member("id", Type::Str)]);
+const YANK: Union = Union {
+    name: "YankInstance",
+    base: &[member("type", Type::Enum(&YANK_KIND))],
+    tag: "type",
+    variants: &[("block-node", &YANK_BLOCK), ("chardev", &YANK_CHARDEV)],
+};
 
 pub(crate) const ROWS: &[Command] = &[
     Command::new("query-uuid", "The machine's UUID; zeros without one.", query_uuid).returns(Type::Struct(&UUID)),
@@ -103,10 +125,10 @@ pub(crate) const ROWS: &[Command] = &[
     })
     .returns(Type::List(&Type::Any)),
     Command::new("query-yank", "Connections that `yank` could cut: none.", |_| Ok(json!([])))
-        .returns(Type::List(&Type::Struct(&YANK)))
+        .returns(Type::List(&Type::Union(&YANK)))
         .oob(),
     Command::new("yank", "Cuts connections that hang. There are none to cut.", yank)
-        .takes(&[member("instances", Type::List(&Type::Struct(&YANK)))])
+        .takes(&[member("instances", Type::List(&Type::Union(&YANK)))])
         .oob(),
 ];
 

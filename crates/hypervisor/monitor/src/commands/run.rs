@@ -57,7 +57,7 @@ pub(crate) const SHUTDOWN_CAUSE: Enum = Enum {
 pub(crate) const PANIC_ACTION: Enum =
     Enum { name: "GuestPanicAction", values: &["pause", "poweroff", "run"] };
 
-const PANIC_TYPE: Enum = Enum { name: "GuestPanicInformationType", values: &["hyper-v", "s390"] };
+const PANIC_TYPE: Enum = Enum { name: "GuestPanicInformationType", values: &["s390"] };
 
 const CRASH_REASON: Enum = Enum {
     name: "S390CrashReason",

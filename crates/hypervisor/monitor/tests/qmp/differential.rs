@@ -4,7 +4,8 @@
 
 use crate::common::{Qmp, messages, monitor};
 use cloister_control::fake::FakeMachine;
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -260,5 +261,154 @@ fn shaped(ours: &Value, theirs: &Value) -> bool {
             None => true,
         },
         (ours, theirs) => std::mem::discriminant(ours) == std::mem::discriminant(theirs),
+    }
+}
+
+/// Whose descriptions may differ from those of QEMU 7.2, and why.
+const DIFFERENT: &[(&str, &str)] = &[
+    ("query-accelerators", "newer than 7.2"),
+    ("query-confidential-guest", "ours"),
+    ("query-confidential-memory", "ours"),
+    ("query-pci", "always refused"),
+    ("query-tpm", "always empty"),
+    ("query-qmp-schema", "a union in QEMU, which the tests of the schema check"),
+    ("object-add", "other object types and keys"),
+];
+
+/// A typed client that was made from QEMU's schema can read our answers and send its requests.
+#[test]
+fn the_schema_of_shared_commands_and_events_fits_qemus() {
+    let Some(mut qemu) = Qemu::start() else { return };
+    let (monitor, _) = monitor(FakeMachine::none());
+    let mut ours = Qmp::negotiated(&monitor);
+    qemu.ask(FIRST[FIRST.len() - 2].as_bytes());
+    let request = json!({"execute":"query-qmp-schema"});
+    let theirs = Schema::new(&qemu.ask(request.to_string().as_bytes())["return"]);
+    let ours = Schema::new(&ours.ask(&request)[0]["return"]);
+    let mut wrong = Vec::new();
+    for (name, our) in
+        ours.0.iter().filter(|(_, entry)| entry["meta-type"] == "command" || entry["meta-type"] == "event")
+    {
+        if DIFFERENT.iter().any(|(known, _)| known == name) {
+            continue;
+        }
+        let Some(their) = theirs.0.get(name) else {
+            wrong.push(format!("{name}: QEMU has none"));
+            continue;
+        };
+        if our.get("allow-oob") != their.get("allow-oob") {
+            wrong.push(format!("{name}: allow-oob"));
+        }
+        let event = our["meta-type"] == "event";
+        let mut compare = Compare { ours: &ours, theirs: &theirs, wrong: &mut wrong, sent: event, depth: 0 };
+        compare.types(&our["arg-type"], &their["arg-type"], name);
+        if !event {
+            let mut compare =
+                Compare { ours: &ours, theirs: &theirs, wrong: &mut wrong, sent: true, depth: 0 };
+            compare.types(&our["ret-type"], &their["ret-type"], &format!("{name} returns"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+struct Schema(BTreeMap<String, Value>);
+
+impl Schema {
+    fn new(entries: &Value) -> Self {
+        let entries = entries.as_array().unwrap().iter();
+        Self(entries.map(|entry| (entry["name"].as_str().unwrap().to_owned(), entry.clone())).collect())
+    }
+}
+
+struct Compare<'a> {
+    ours: &'a Schema,
+    theirs: &'a Schema,
+    wrong: &'a mut Vec<String>,
+    /// We send it; otherwise the client does.
+    sent: bool,
+    depth: usize,
+}
+
+impl Compare<'_> {
+    fn types(&mut self, ours: &Value, theirs: &Value, path: &str) {
+        if self.depth > 12 {
+            return;
+        }
+        let our = self.ours.0[ours.as_str().unwrap()].clone();
+        let their = self.theirs.0[theirs.as_str().unwrap()].clone();
+        let same_kind =
+            our["meta-type"] == their["meta-type"] && our.get("json-type") == their.get("json-type");
+        if their["json-type"] == "value" {
+            return;
+        }
+        if !same_kind {
+            return self
+                .wrong
+                .push(format!("{path}: {} instead of {}", our["meta-type"], their["meta-type"]));
+        }
+        self.depth += 1;
+        match our["meta-type"].as_str().unwrap() {
+            "array" => self.types(&our["element-type"], &their["element-type"], path),
+            "enum" => {
+                let values = |entry: &Value| -> BTreeSet<String> {
+                    entry["values"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .map(|value| value.as_str().unwrap().to_owned())
+                        .collect()
+                };
+                let more: Vec<_> = values(&our).difference(&values(&their)).cloned().collect();
+                if !more.is_empty() {
+                    self.wrong.push(format!("{path}: more values {more:?}"));
+                }
+            }
+            "object" => self.objects(&our, &their, path),
+            _ => {}
+        }
+        self.depth -= 1;
+    }
+
+    fn objects(&mut self, our: &Value, their: &Value, path: &str) {
+        let members = |entry: &Value| -> BTreeMap<String, Value> {
+            let all = entry["members"].as_array().unwrap().iter();
+            all.map(|member| (member["name"].as_str().unwrap().to_owned(), member.clone())).collect()
+        };
+        let (our_members, their_members) = (members(our), members(their));
+        let must = |member: &Value| member.get("default").is_none();
+        for (name, member) in &our_members {
+            match their_members.get(name) {
+                None => self.wrong.push(format!("{path}.{name}: QEMU has none")),
+                Some(theirs) => {
+                    if !self.sent && must(member) && !must(theirs)
+                        || self.sent && !must(member) && must(theirs)
+                    {
+                        self.wrong.push(format!("{path}.{name}: optional differs"));
+                    }
+                    self.types(&member["type"], &theirs["type"], &format!("{path}.{name}"));
+                }
+            }
+        }
+        for (name, _) in
+            their_members.iter().filter(|(name, theirs)| must(theirs) && !our_members.contains_key(*name))
+        {
+            self.wrong.push(format!("{path}.{name}: missing"));
+        }
+        if our.get("tag") != their.get("tag") && our.get("tag").is_some() {
+            self.wrong.push(format!("{path}: tag"));
+        }
+        let variant = |entry: &Value, case: &Value| {
+            let variants = entry.get("variants").and_then(Value::as_array);
+            variants
+                .into_iter()
+                .flatten()
+                .find(|variant| variant["case"] == *case)
+                .map(|variant| variant["type"].clone())
+        };
+        for one in our.get("variants").and_then(Value::as_array).into_iter().flatten() {
+            if let Some(theirs) = variant(their, &one["case"]) {
+                self.types(&one["type"], &theirs, &format!("{path}/{}", one["case"]));
+            }
+        }
     }
 }
