@@ -10,14 +10,20 @@
 
 mod host_memory;
 mod loopback;
+mod sev;
 mod vm;
 
 pub use cloister_arch as arch;
 pub use host_memory::{HostBitmap, HostBitmapSlice, HostMemory, HostRegion, WriteObserver};
 pub use loopback::{Loopback, Statistics};
+pub use sev::{
+    ATTESTATION_LEN, CERTIFICATE_LEN, CHAIN_LEN, ID_LEN, MEASUREMENT_LEN, SevCapabilities, SevCommand, SevData,
+    SevError, SevGuestStatus, SevHost, SevPlatformCommand, SevPlatformStatus, SevResult,
+};
 pub use vm::{Vm, VmError};
 
 use cloister_arch::s390x::{Completion, CpuRequest, CpuResponse, Exit, RunLimit, VmConfig};
+use cloister_arch::x86_64;
 use serde::{Deserialize, Serialize};
 
 /// One VM behind the door. Calls may come from any thread; [`Request::Run`] occupies its thread.
@@ -33,6 +39,8 @@ pub enum Request {
     Capabilities,
     /// Create the VM (once).
     CreateVm(Box<VmConfig>),
+    /// Create an x86-64 VM (once). Its CPUs cannot run in this version.
+    CreateX86Vm(Box<x86_64::VmConfig>),
     /// Complete the last exit of a CPU and run it until the next.
     Run {
         /// CPU address.
@@ -44,9 +52,11 @@ pub enum Request {
     },
     /// Everything else about CPUs and time.
     Cpu(CpuRequest),
+    /// A request to an x86-64 vCPU.
+    X86Cpu(x86_64::CpuRequest),
     /// The host is about to touch pages that the access map forbids.
     HostAccess {
-        /// First page number.
+        /// First page number in the backing store.
         page: u64,
         /// Number of pages.
         count: u64,
@@ -55,7 +65,7 @@ pub enum Request {
     },
     /// The host has written pages that the access map marks as holding code.
     HostWrote {
-        /// Guest absolute address.
+        /// Offset in the backing store; where there is one slot, the guest absolute address.
         address: u64,
         /// Bytes.
         len: u64,
@@ -78,6 +88,10 @@ pub enum Request {
     },
     /// A protected-virtualization command (`KVM_S390_PV_COMMAND`).
     Pv(PvCommand),
+    /// A SEV command for the guest (`KVM_MEMORY_ENCRYPT_OP`).
+    Sev(SevCommand),
+    /// A SEV command for the platform (`/dev/sev`); needs no VM.
+    SevPlatform(SevPlatformCommand),
     /// Convert a range on the hypervisor's request; for mechanisms whose guests ask for it (SNP, TDX, CCA).
     SetPrivate {
         /// Guest absolute address.
@@ -89,7 +103,7 @@ pub enum Request {
     },
     /// How many pages are in which state, and how many were converted so far.
     PageCounts,
-    /// The states of pages, as runs.
+    /// The states of pages of the backing store, as runs.
     PageStates {
         /// First page number.
         first: u64,
@@ -109,8 +123,12 @@ pub enum Response {
     Exit(Exit),
     /// To [`Request::Cpu`].
     Cpu(CpuResponse),
+    /// To [`Request::X86Cpu`].
+    X86Cpu(x86_64::CpuResponse),
     /// To [`Request::Pv`].
     Pv(PvResult),
+    /// To [`Request::Sev`] and [`Request::SevPlatform`].
+    Sev(SevResult),
     /// To [`Request::PageCounts`].
     PageCounts(PageCounts),
     /// To [`Request::PageStates`]: runs in order and without gaps.
@@ -141,17 +159,21 @@ pub struct Capabilities {
     pub facilities: [u64; 4],
     /// Most CPUs in a VM.
     pub max_cpus: u16,
+    /// AMD SEV, if the platform has it.
+    pub sev: Option<SevCapabilities>,
 }
 
 /// How to map a VM's memory. File descriptors are of the receiving process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryMap {
     /// memfd with the bytes as the host sees them.
     pub memory_fd: i32,
-    /// memfd with one byte a page: see [`access`].
+    /// memfd with one byte a page of the backing store: see [`access`].
     pub access_fd: i32,
-    /// Bytes of guest storage.
+    /// Bytes of the backing store.
     pub size: u64,
+    /// What the guest sees of it; empty: all of it, from address 0 on.
+    pub slots: Vec<x86_64::Slot>,
 }
 
 /// Bits of the access map.

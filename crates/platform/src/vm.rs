@@ -1,10 +1,13 @@
 //! A typed handle on a VM behind the door.
 
-use crate::{Capabilities, Door, HostMemory, PageCounts, PageRun, PvCommand, PvResult, Request, Response};
+use crate::{
+    Capabilities, Door, HostMemory, MemoryMap, PageCounts, PageRun, PvCommand, PvResult, Request, Response,
+};
 use cloister_arch::s390x::{
     Completion, CpuRequest, CpuResponse, CpuState, Exit, FloatingInterrupt, GuestDebug, LocalInterrupt,
     ResetKind, RunLimit, RunState, Translation, VmConfig,
 };
+use cloister_arch::x86_64;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -35,7 +38,7 @@ pub enum VmError {
 /// A VM: cheap to clone, usable from every thread.
 #[derive(Clone)]
 pub struct Vm {
-    door: Arc<dyn Door>,
+    pub(crate) door: Arc<dyn Door>,
     memory: HostMemory,
     cpus: u16,
 }
@@ -72,9 +75,35 @@ impl Vm {
         let map = expect!(
             door.call(Request::CreateVm(Box::new(config))), "create VM", Response::Created(map) => map
         )?;
-        let memory = HostMemory::map(map, Arc::clone(&door))
-            .map_err(|source| VmError::Map { size: map.size, source })?;
+        Self::map(door, map, cpus)
+    }
+
+    /// Creates an x86-64 VM and maps its memory.
+    pub fn create_x86(door: Arc<dyn Door>, config: x86_64::VmConfig) -> Result<Self, VmError> {
+        let cpus = config.vcpus;
+        let map = expect!(
+            door.call(Request::CreateX86Vm(Box::new(config))), "create VM", Response::Created(map) => map
+        )?;
+        Self::map(door, map, cpus)
+    }
+
+    fn map(door: Arc<dyn Door>, map: MemoryMap, cpus: u16) -> Result<Self, VmError> {
+        let size = map.size;
+        let memory =
+            HostMemory::map(map, Arc::clone(&door)).map_err(|source| VmError::Map { size, source })?;
         Ok(Self { door, memory, cpus })
+    }
+
+    /// Where an x86-64 vCPU begins. Without this it is [`x86_64::RESET_ADDRESS`].
+    pub fn set_reset_address(&self, cpu: u16, address: u32) -> Result<(), VmError> {
+        let request = Request::X86Cpu(x86_64::CpuRequest::SetResetAddress { cpu, address });
+        match self.door.call(request) {
+            Response::X86Cpu(x86_64::CpuResponse::Done) => Ok(()),
+            Response::X86Cpu(x86_64::CpuResponse::Refused(why)) | Response::Refused(why) => {
+                Err(VmError::Refused(why))
+            }
+            other => Err(VmError::Protocol { request: "reset address", answer: format!("{other:?}") }),
+        }
     }
 
     /// Guest memory as the host may see it.
@@ -198,10 +227,10 @@ impl Vm {
         expect!(self.door.call(Request::PageCounts), "page counts", Response::PageCounts(counts) => counts)
     }
 
-    /// The states of pages as runs, in order, without gaps, neighbours of one state merged. A guest that
+    /// The states of pages of the backing store as runs, in order, without gaps, neighbours of one state merged. A guest that
     /// runs may change pages meanwhile: each state is one that the page had during the call.
     pub fn page_states(&self, range: Range<u64>) -> Result<Vec<PageRun>, VmError> {
-        let end = range.end.min(self.memory.size() / 4096);
+        let end = range.end.min(self.memory.backing_size() / 4096);
         let mut at = range.start;
         let mut all: Vec<PageRun> = Vec::new();
         while at < end {

@@ -24,6 +24,7 @@ impl<F: Fn(u64, u64) -> Response + Send + Sync> Door for Teller<F> {
                 memory_fd: self.memory.as_raw_fd(),
                 access_fd: self.access.as_raw_fd(),
                 size: PAGES * 4096,
+                slots: Vec::new(),
             }),
             Request::PageStates { first, count } => (self.tell)(first, count),
             _ => Response::Refused("this door only tells states".into()),

@@ -58,6 +58,7 @@ impl HostKernel {
                     prot_virt: machine.prot_virt,
                     facilities,
                     max_cpus: machine.max_cpus,
+                    sev: None,
                 }))
             }
             other => unexpected(&other),
@@ -76,6 +77,7 @@ impl HostKernel {
                     memory_fd: guest.memory_fd,
                     access_fd: guest.access_fd,
                     size: guest.size,
+                    slots: Vec::new(),
                 })
             }
             other => unexpected(&other),
@@ -195,6 +197,9 @@ impl Door for HostKernel {
                 Response::Done
             }
             Request::Pv(command) => self.pv(command),
+            Request::CreateX86Vm(_) | Request::X86Cpu(_) | Request::Sev(_) | Request::SevPlatform(_) => {
+                Response::Refused("this host kernel does not serve x86-64 guests yet".into())
+            }
             Request::SetPrivate { .. } => Response::Refused(
                 "this mechanism does not convert pages on the hypervisor's request: its guests share pages \
                  themselves"

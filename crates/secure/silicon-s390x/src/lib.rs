@@ -71,6 +71,7 @@ impl Silicon {
             prot_virt: switches.prot_virt,
             facilities,
             max_cpus: MAX_CPUS,
+            sev: None,
         };
         Self { machine, ultravisor, guest: OnceLock::new(), observer, _platform: platform }
     }
@@ -221,6 +222,9 @@ impl Door for Silicon {
         let answer = match request {
             Request::Machine => Ok(Response::Machine(self.machine.clone())),
             Request::CreateGuest(config) => self.create(*config),
+            Request::CreateX86Guest(_) | Request::Asp { .. } | Request::Wbinvd => {
+                Err("this is a model of an IBM Z machine: it has no x86-64 guests".into())
+            }
             Request::Enter { cpu, limit, completion } => {
                 self.with_guest(|guest| guest.enter(cpu, limit, completion))
             }

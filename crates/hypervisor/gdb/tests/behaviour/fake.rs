@@ -149,6 +149,7 @@ impl Door for Platform {
                 memory_fd: self.memory.as_raw_fd(),
                 access_fd: self.access.as_raw_fd(),
                 size: MEMORY,
+                slots: Vec::new(),
             }),
             Request::Cpu(request) => Response::Cpu(self.cpu_request(request)),
             Request::HostAccess { .. } => {

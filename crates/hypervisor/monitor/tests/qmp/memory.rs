@@ -30,6 +30,7 @@ impl Door for Guest {
                 memory_fd: self.memory.as_raw_fd(),
                 access_fd: self.access.as_raw_fd(),
                 size: SIZE,
+                slots: Vec::new(),
             }),
             Request::Cpu(CpuRequest::Translate { .. }) if self.protected => {
                 Response::Refused("the CPU is protected".into())
