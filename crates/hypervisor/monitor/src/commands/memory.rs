@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 /// Ranges that `query-confidential-memory` names unless it is asked for more.
 const RANGES: i64 = 1024;
 
+/// Bytes of a page of the architecture.
+const PAGE: u64 = 4096;
+
 /// Most ranges that it names.
 const MOST_RANGES: i64 = 1 << 16;
 
@@ -131,9 +134,19 @@ fn memsave(call: &Call<'_>) -> Reply {
     if size > vm.memory().size() {
         return Err(too_much(size, vm.memory().size()));
     }
+    // Translated while no CPU runs, read afterwards: the guest does not wait for the file.
+    let translate = || -> Result<Vec<u64>, ControlError> {
+        let first = address / PAGE;
+        let end = if size == 0 { first } else { (address + size).div_ceil(PAGE) };
+        (first..end).map(|page| Ok(vm.translate(cpu, page * PAGE)?.ok_or_else(invalid)?.absolute)).collect()
+    };
+    let mut pages = Ok(Vec::new());
+    call.machine().at_rest(&mut || pages = translate())?;
+    let pages = pages?;
     save::write_file(call.required("filename"), address, size, |at, chunk| {
-        let translated = vm.translate(cpu, at).map_err(ControlError::from)?.ok_or_else(invalid)?;
-        vm.memory().peek(translated.absolute, chunk).map_err(|_| invalid())
+        let page = usize::try_from(at / PAGE - address / PAGE).ok().and_then(|index| pages.get(index));
+        let absolute = page.ok_or_else(invalid)? + at % PAGE;
+        vm.memory().peek(absolute, chunk).map_err(|_| invalid())
     })
 }
 
