@@ -162,7 +162,8 @@ impl Desk {
                 let spec = Spec {
                     id: label.into(),
                     backend: other.clone(),
-                    signal: true,
+                    // With a monitor behind the terminal, its keys are the guest's.
+                    signal: !matches!(other, CharBackend::Stdio { with_monitor: true }),
                     mux: false,
                     log_file: None,
                     log_append: false,

@@ -141,8 +141,8 @@ fn the_console_goes_to_a_file_or_nowhere() {
     let to_file = format!("file:{}", log.display());
     let cases: [(&[&str], &str, &str); 6] = [
         (&["-nographic"], "Hello from s390x", ""),
-        (&["-nographic", "-serial", "null"], "", ""),
-        (&["-nographic", "-serial", &to_file], "", "Hello from s390x"),
+        (&["-nographic", "-monitor", "none", "-serial", "null"], "", ""),
+        (&["-nographic", "-monitor", "none", "-serial", &to_file], "", "Hello from s390x"),
         (&["-display", "none", "-serial", &to_file], "", "Hello from s390x"),
         (&["-display", "none", "-serial", "stdio"], "Hello from s390x", ""),
         (&["-display", "none"], "", ""),

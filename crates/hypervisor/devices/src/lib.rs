@@ -28,7 +28,6 @@ pub mod entropy;
 mod error;
 pub mod interrupt;
 pub mod sclp;
-pub mod terminal;
 pub mod virtio;
 
 pub use error::Error;
