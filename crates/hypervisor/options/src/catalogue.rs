@@ -40,6 +40,8 @@ pub struct MachineCapabilities {
     pub prefer_sockets: bool,
     /// Whether it has CPUs at all.
     pub has_cpus: bool,
+    /// Whether a core may have several threads.
+    pub has_threads: bool,
 }
 
 /// A CPU model.
@@ -133,7 +135,8 @@ impl Catalogue {
     pub fn new(target: Target) -> Self {
         let cpus = match target {
             Target::S390x => tables::cpus::models(),
-            Target::X86_64 | Target::Ppc64 => Vec::new(),
+            Target::X86_64 => tables::cpus_x86::models(),
+            Target::Ppc64 => Vec::new(),
         };
         let devices = match target {
             Target::S390x => tables::devices::devices(),

@@ -310,6 +310,8 @@ pub enum DriveInterface {
     Virtio,
     /// A `-device` names it.
     None,
+    /// It is firmware flash: unit 0 has the code, unit 1 its variables.
+    Pflash,
 }
 
 /// The format of an image.

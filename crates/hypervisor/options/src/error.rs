@@ -225,6 +225,8 @@ pub enum Problem {
     DriveBusHere { bus: String, unit: u32 },
     #[error("drive with bus=0, unit={0} (index={0}) exists")]
     DriveIndexTaken(u32),
+    #[error("index cannot be used with bus and unit")]
+    DriveIndexAndUnit,
     #[error("Cannot specify both 'driver' and 'format'")]
     DriveDriverAndFormat,
     #[error("Unknown driver '{0}'")]

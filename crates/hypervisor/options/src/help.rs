@@ -8,7 +8,7 @@ use crate::catalogue::{Catalogue, DeviceType, MachineType, ObjectType};
 use crate::chardev::parse::BACKENDS;
 use crate::schema::{Key, Kind};
 use crate::table::{Argument, LOG_ITEMS, OptionSpec, Section, options};
-use crate::tables::cpus::feature_names;
+use crate::tables::feature_names;
 use crate::version::version_text;
 
 /// What the user wants to read.
@@ -103,6 +103,7 @@ pub(crate) fn cpus(catalogue: &Catalogue) -> String {
     for cpu in catalogue.cpus() {
         let kind = match (cpu.is_static, cpu.name.as_str()) {
             (_, "max" | "qemu") => "",
+            _ if catalogue.target() == crate::invocation::Target::X86_64 => "",
             (true, _) => "(static, migration-safe)",
             (false, _) => "(migration-safe)",
         };
@@ -111,7 +112,7 @@ pub(crate) fn cpus(catalogue: &Catalogue) -> String {
     }
     out.push_str("\nRecognized feature flags and groups:\n");
     let mut line = String::new();
-    for name in feature_names() {
+    for name in feature_names(catalogue.target()) {
         if line.len() + name.len() > 76 {
             let _ = writeln!(out, " {line}");
             line.clear();

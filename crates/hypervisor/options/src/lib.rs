@@ -56,5 +56,6 @@ pub use process::{
 pub use schema::{Key, Kind, OnOffAuto, Properties, PropertyValue};
 pub use table::{Argument, OptionSpec, Section, options};
 pub use tables::cpus::feature_names as s390x_feature_names;
+pub use tables::cpus_x86::{X86_DEFAULT_CPU, x86_cpu_signature, x86_feature_names};
 pub use value::{SizeError, parse_bool, parse_identifier, parse_number, parse_size};
 pub use version::{EMULATED_QEMU_VERSION, version_text};

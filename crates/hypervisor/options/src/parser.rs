@@ -13,7 +13,7 @@ use crate::command_line::{
 use crate::error::{Location, OptionError, Problem, Warning};
 use crate::flat::{FlatOptions, parse_flat};
 use crate::help::{self, Topic};
-use crate::invocation::Invocation;
+use crate::invocation::{Invocation, Target};
 use crate::schema::{Properties, Schema, Words};
 use crate::table::{self, Argument, OptionSpec};
 use crate::version::version_text;
@@ -233,7 +233,7 @@ impl<'a> Builder<'a> {
 }
 
 /// Split `model[,feature...]` without looking at what the words mean.
-fn cpu_words(text: &str) -> Result<CpuSpec, Problem> {
+fn cpu_words(target: Target, text: &str) -> Result<CpuSpec, Problem> {
     let mut words = text.split(',');
     let model = words.next().filter(|model| !model.is_empty()).ok_or(Problem::EmptyCpu)?.to_owned();
     let mut features = Vec::new();
@@ -250,11 +250,11 @@ fn cpu_words(text: &str) -> Result<CpuSpec, Problem> {
             (None, Some(("-", name))) => (name, "off"),
             (None, _) => return Err(Problem::CpuFeatureForm(word.to_owned())),
         };
-        if !crate::tables::cpus::feature_names().any(|known| known == name) {
+        if !crate::tables::feature_names(target).any(|known| known == name) {
             return Err(refuse(
                 name,
                 value,
-                Problem::PropertyNotFound { class: format!("{model}-s390x-cpu"), name: name.to_owned() },
+                Problem::PropertyNotFound { class: format!("{model}-{target}-cpu"), name: name.to_owned() },
             ));
         }
         let on = crate::value::parse_bool(value).ok_or_else(|| {

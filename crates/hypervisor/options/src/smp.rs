@@ -84,7 +84,7 @@ pub(crate) fn resolve(tree: &Map<String, Value>, machine: &MachineType) -> Resul
     if maxcpus > u64::from(limits.max_cpus) {
         return Err(count(maxcpus.try_into().unwrap_or(i64::MAX), machine));
     }
-    if limits.has_cpus && threads > 1 {
+    if limits.has_cpus && !limits.has_threads && threads > 1 {
         return Err(Problem::SmpThreads);
     }
     // All of them are at most max_cpus now.

@@ -126,7 +126,12 @@ const fn later_flag(name: &'static str) -> OptionSpec {
 
 const DRIVE_KEYS: &[Key] = &[
     Key::new("file", Kind::Text, "image of the disk"),
-    Key::new("if", Kind::Text, "virtio makes a disk for it, none leaves that to a -device").default("virtio"),
+    Key::new(
+        "if",
+        Kind::Text,
+        "virtio makes a disk for it, none leaves that to a -device, pflash is the firmware of a PC",
+    )
+    .default("virtio"),
     Key::new("format", Kind::Text, "raw or qcow2 ('format=help' for a list)"),
     Key::new("driver", Kind::Text, "the same as format"),
     Key::new("media", Kind::Text, "disk or cdrom").default("disk"),
@@ -135,6 +140,8 @@ const DRIVE_KEYS: &[Key] = &[
     Key::new("snapshot", Kind::Bool, "throw away what was written at the end").default("off"),
     Key::new("cache", Kind::Text, "none, writeback, writethrough, directsync or unsafe").default("writeback"),
     Key::new("index", Kind::Unsigned(32), "place among the disks"),
+    Key::new("unit", Kind::Unsigned(32), "the same; of flash, 0 is the firmware and 1 its variables"),
+    Key::new("bus", Kind::Unsigned(32), "accepted").default("0"),
     Key::new("aio", Kind::Choice(&["threads", "native", "io_uring"]), "how the host does the work; accepted"),
     Key::new(
         "discard",
@@ -279,6 +286,7 @@ const OPTIONS: &[OptionSpec] = &[
     value("object", "TYPE,id=ID[,prop[=value][,...]]", Section::Objects, "make an object ('-object help' for a list, '-object TYPE,help' for its properties)", take::object),
     value("drive", "[file=file][,if=type][,id=name][,format=f][,...]", Section::Disks, "add a disk", take::drive).keys(None, DRIVE_KEYS),
     value("hda", "FILE", Section::Disks, "the first disk", take::disk_image).alias(&["hdb", "hdc", "hdd"]),
+    value("pflash", "FILE", Section::Disks, "the firmware of a PC, in flash", take::pflash),
     flag("snapshot", Section::Disks, "throw away at the end what was written to any disk", take::snapshot),
     flag("nographic", Section::Display, "no graphics; the console and the monitor are this terminal", take::nographic),
     value("display", "none", Section::Display, "there is no other display yet", take::display),
@@ -333,7 +341,6 @@ const OPTIONS: &[OptionSpec] = &[
     later("blockdev"),
     later("cdrom"),
     later("sd"),
-    later("pflash"),
     later("global"),
     later("set"),
     later("readconfig"),

@@ -11,6 +11,19 @@ pub(crate) const S390X_MACHINE_VERSIONS: &[&str] = &[
     "3.1", "3.0", "2.12", "2.11", "2.10", "2.9", "2.8", "2.7", "2.6", "2.5", "2.4",
 ];
 
+/// Versions of the machine `q35`, newest first.
+pub(crate) const Q35_MACHINE_VERSIONS: &[&str] = &[
+    "8.2", "8.1", "8.0", "7.2", "7.1", "7.0", "6.2", "6.1", "6.0", "5.2", "5.1", "5.0", "4.2", "4.1",
+    "4.0.1", "4.0", "3.1", "3.0", "2.12", "2.11", "2.10", "2.9", "2.8", "2.7", "2.6", "2.5", "2.4",
+];
+
+/// Versions of the machine `pc`, newest first; the first one is the default of its target.
+pub(crate) const I440FX_MACHINE_VERSIONS: &[&str] = &[
+    "8.2", "8.1", "8.0", "7.2", "7.1", "7.0", "6.2", "6.1", "6.0", "5.2", "5.1", "5.0", "4.2", "4.1", "4.0",
+    "3.1", "3.0", "2.12", "2.11", "2.10", "2.9", "2.8", "2.7", "2.6", "2.5", "2.4", "2.3", "2.2", "2.1",
+    "2.0",
+];
+
 /// The text of `-version`. Managers look for `version (\d[\.\d+]+)` in its first line.
 pub fn version_text() -> String {
     format!(
@@ -34,6 +47,8 @@ mod tests {
 
     #[test]
     fn the_newest_machine_belongs_to_the_emulated_version() {
-        assert!(EMULATED_QEMU_VERSION.starts_with(S390X_MACHINE_VERSIONS[0]));
+        for versions in [S390X_MACHINE_VERSIONS, Q35_MACHINE_VERSIONS, I440FX_MACHINE_VERSIONS] {
+            assert!(EMULATED_QEMU_VERSION.starts_with(versions[0]));
+        }
     }
 }

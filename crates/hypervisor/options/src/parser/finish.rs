@@ -318,7 +318,7 @@ impl Builder<'_> {
         if !model.is_empty() && !self.catalogue.cpus().iter().any(|cpu| cpu.name == model) {
             return Err(Problem::UnknownCpu(model.to_owned()));
         }
-        cpu_words(text)
+        cpu_words(self.catalogue.target(), text)
     }
 
     fn check_drives(&mut self) -> Result<(), OptionError> {
@@ -329,13 +329,12 @@ impl Builder<'_> {
             {
                 return Err(Problem::DuplicateId { id: id.clone(), what: "drive" }.at(&drive.location));
             }
-            if drive.interface != DriveInterface::Virtio {
+            let interface = drive.interface;
+            if interface == DriveInterface::None {
                 continue;
             }
             let taken = |wanted: u32| {
-                before
-                    .iter()
-                    .any(|other| other.interface == DriveInterface::Virtio && other.index == Some(wanted))
+                before.iter().any(|other| other.interface == interface && other.index == Some(wanted))
             };
             match drive.index {
                 Some(wanted) if taken(wanted) => {

@@ -12,6 +12,7 @@ use crate::command_line::{
 use crate::error::Problem;
 use crate::flat::parse_flat;
 use crate::help::{self, Topic};
+use crate::invocation::Target;
 use crate::items::{self, Read, Source};
 use crate::keyval::parse_keyval;
 use crate::schema::{Schema, Words};
@@ -189,10 +190,15 @@ pub(crate) fn drive(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
         }
         other => other,
     })?;
-    let index = properties.number("index").map(|index| u32::try_from(index).unwrap_or(u32::MAX));
+    let small = |name| properties.number(name).map(|index| u32::try_from(index).unwrap_or(u32::MAX));
+    let index = match (small("index"), small("unit")) {
+        (Some(_), Some(_)) => return Err(Problem::DriveIndexAndUnit),
+        (index, unit) => index.or(unit),
+    };
     let interface = match properties.text("if").unwrap_or("virtio") {
         "virtio" => DriveInterface::Virtio,
         "none" => DriveInterface::None,
+        "pflash" if b.catalogue.target() == Target::X86_64 => DriveInterface::Pflash,
         bus @ ("ide" | "scsi" | "floppy" | "pflash" | "mtd" | "sd" | "xen") => {
             return Err(Problem::DriveBusHere { bus: bus.to_owned(), unit: index.unwrap_or(0) });
         }
@@ -224,7 +230,7 @@ pub(crate) fn drive(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
         }
     }
     let file = properties.text("file").map(PathBuf::from);
-    if file.is_none() && interface == DriveInterface::Virtio {
+    if file.is_none() && interface != DriveInterface::None {
         return Err(Problem::DriveEmpty);
     }
     b.drives.push(Drive {
@@ -245,6 +251,30 @@ pub(crate) fn drive(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
     Ok(())
 }
 
+/// As `-drive if=pflash,file=FILE`.
+pub(crate) fn pflash(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    if b.catalogue.target() != Target::X86_64 {
+        return Err(Problem::DriveBusHere { bus: "pflash".to_owned(), unit: 0 });
+    }
+    b.drives.push(image(DriveInterface::Pflash, None, given));
+    Ok(())
+}
+
+fn image(interface: DriveInterface, index: Option<u32>, given: &Given<'_>) -> Drive {
+    Drive {
+        id: None,
+        file: Some(PathBuf::from(given.value)),
+        interface,
+        format: None,
+        media: DriveMedia::Disk,
+        read_only: false,
+        snapshot: false,
+        cache: None,
+        index,
+        location: given.location.clone(),
+    }
+}
+
 pub(crate) fn disk_image(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
     let index = match given.name {
         "hdb" => 1,
@@ -252,18 +282,7 @@ pub(crate) fn disk_image(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
         "hdd" => 3,
         _ => 0,
     };
-    b.drives.push(Drive {
-        id: None,
-        file: Some(PathBuf::from(given.value)),
-        interface: DriveInterface::Virtio,
-        format: None,
-        media: DriveMedia::Disk,
-        read_only: false,
-        snapshot: false,
-        cache: None,
-        index: Some(index),
-        location: given.location.clone(),
-    });
+    b.drives.push(image(DriveInterface::Virtio, Some(index), given));
     Ok(())
 }
 
