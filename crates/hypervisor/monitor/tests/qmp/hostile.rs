@@ -116,6 +116,17 @@ fn rule_10_reading_stops_after_eight_commands_and_goes_on() {
 }
 
 #[test]
+fn rule_10_out_of_band_overtakes_a_command_that_takes_long() {
+    let served = serve();
+    let mut peer = Peer::negotiated(&served.path);
+    let busy = served.machine.state();
+    let both = r#"{"execute":"query-status","id":1}{"exec-oob":"query-yank","id":2}"#;
+    assert_eq!(peer.ask(both), "{\"return\": [], \"id\": 2}\r\n");
+    drop(busy);
+    assert!(peer.line().contains("\"id\": 1"));
+}
+
+#[test]
 fn garbage_and_every_cut_disturb_nobody() {
     let served = serve();
     let request = br#"{"execute":"qmp_capabilities"}{"execute":"query-status","id":"\u20ac"}"#;
