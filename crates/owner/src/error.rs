@@ -12,6 +12,9 @@ pub enum OwnerError {
     /// An image cannot be made or read.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// Something about AMD SEV.
+    #[error(transparent)]
+    Sev(#[from] crate::sev::SevError),
     /// A file operation failed.
     #[error("cannot {action} {}: {source}{}", .file.display(), hint(.source))]
     Io {

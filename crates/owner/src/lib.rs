@@ -1,8 +1,9 @@
-//! The guest owner's tools as a library: host-key documents verified, boot images made and read.
+//! The guest owner's tools as a library: platforms verified, boot images made and read, launches measured.
 //!
 //! The owner trusts neither the hypervisor nor the machine's administrator, and shares nothing with
 //! them but byte formats. [`host_key`] decides for whose machine a secret may be wrapped;
-//! [`image`] makes IBM Secure Execution images, inspects them and tests them.
+//! [`image`] makes IBM Secure Execution images, inspects them and tests them. [`sev`] does the owner's part of an
+//! AMD SEV launch.
 //!
 //! It never runs a guest, and it never goes to the network.
 #![forbid(unsafe_code)]
@@ -11,5 +12,7 @@ mod error;
 mod files;
 pub mod host_key;
 pub mod image;
+pub mod sev;
 
 pub use error::{HostKeyError, ImageError, OwnerError};
+pub use sev::SevError;
