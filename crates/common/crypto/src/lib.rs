@@ -60,7 +60,9 @@ pub enum Error {
     #[error("not a valid P-384 private key: the scalar must be in 1..order")]
     InvalidP384SecretKey,
     /// Numbers or bytes that are no RSA key for the purpose.
-    #[error("not a usable RSA key: it needs an odd modulus of at most 4096 bits and a public exponent within limits")]
+    #[error(
+        "not a usable RSA key: it needs an odd modulus of at most 4096 bits and a public exponent within limits"
+    )]
     InvalidRsaKey,
     /// A signature does not fit.
     #[error("the signature does not fit the message and the public key")]

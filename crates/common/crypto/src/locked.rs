@@ -18,7 +18,10 @@ pub(crate) struct Locked<T> {
 
 /// Pages are locked as wholes and locks do not nest, so no two values share one.
 #[cfg_attr(any(target_arch = "x86_64", target_arch = "s390x", target_arch = "riscv64"), repr(align(4096)))]
-#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "s390x", target_arch = "riscv64")), repr(align(65536)))]
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "s390x", target_arch = "riscv64")),
+    repr(align(65536))
+)]
 struct Pages<T>(Option<T>);
 
 impl<T> Locked<T> {

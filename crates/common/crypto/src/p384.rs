@@ -4,9 +4,9 @@ use std::fmt;
 
 use p384::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
 use p384::ecdsa::{Signature, SigningKey, VerifyingKey};
+use p384::elliptic_curve::Curve;
 use p384::elliptic_curve::bigint::{NonZero, U384, U512};
 use p384::elliptic_curve::sec1::ToSec1Point;
-use p384::elliptic_curve::Curve;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::{Entropy, Error, Secret, sha256, sha384};
@@ -145,8 +145,7 @@ impl P384Public {
     /// # Errors
     /// [`Error::Signature`] if it is not one of this key over `message`.
     pub fn verify(&self, hash: EcdsaHash, message: &[u8], signature: &P384Signature) -> Result<(), Error> {
-        let signature =
-            Signature::from_scalars(signature.r, signature.s).map_err(|_| Error::Signature)?;
+        let signature = Signature::from_scalars(signature.r, signature.s).map_err(|_| Error::Signature)?;
         VerifyingKey::from(&self.0)
             .verify_prehash(&hash.digest(message), &signature)
             .map_err(|_| Error::Signature)

@@ -121,7 +121,13 @@ macro_rules! layout {
         }
 
         const _: () = {
-            $(assert!($offset + <$type as crate::sev::layout::Field>::SIZE <= $size);)*
+            // Fields ascend, do not overlap, and fit.
+            let mut end = 0;
+            $(
+                assert!(end <= $offset);
+                end = $offset + <$type as crate::sev::layout::Field>::SIZE;
+            )*
+            assert!(end <= $size);
         };
     )*};
 }
