@@ -34,6 +34,10 @@ impl Objects {
         self.lock().iter().map(describe).collect()
     }
 
+    pub(crate) fn specs(&self) -> Vec<ObjectSpec> {
+        self.lock().clone()
+    }
+
     pub(crate) fn add(&self, spec: ObjectSpec) -> Result<(), ControlError> {
         if cloister_cgs::is_mechanism(&spec.qom_type) {
             return Err(ControlError::new(format!(

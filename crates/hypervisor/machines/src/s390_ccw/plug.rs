@@ -13,7 +13,7 @@ use cloister_devices::virtio::ccw::{VirtioCcw, VirtioCcwOptions};
 use cloister_devices::virtio::disk::{DiskOptions, open_disk};
 use cloister_devices::virtio::rng::Rng;
 use cloister_options::{
-    CommandLine, DeviceSpec, Drive, DriveFormat, DriveInterface, DriveMedia, OnOffAuto, Properties,
+    CommandLine, DeviceSpec, Drive, DriveFormat, DriveInterface, DriveMedia, OnOffAuto, Present, Properties,
 };
 use cloister_platform::HostMemory;
 use serde_json::json;
@@ -25,6 +25,7 @@ pub(super) const BUS: &str = "virtual-css";
 /// A device and what monitors want to know of it.
 #[derive(Clone, Debug)]
 pub(super) struct Attached {
+    spec: DeviceSpec,
     pub(super) subchannel: SubchannelId,
     pub(super) info: DeviceInfo,
     pub(super) block: Option<BlockInfo>,
@@ -98,19 +99,11 @@ pub(super) fn attach(
 impl S390Ccw {
     pub(super) fn plug(&self, spec: &DeviceSpec) -> Result<(), ControlError> {
         let mut attached = self.attached();
-        let id = spec.id.as_deref();
-        if let Some(id) = id
-            && attached.iter().any(|other| other.info.id.as_deref() == Some(id))
-        {
-            return Err(ControlError::new(format!("Duplicate device ID '{id}'")));
-        }
-        if let Some(name) = spec.properties.text("drive")
-            && attached.iter().filter_map(|other| other.block.as_ref()).any(|block| block.device == name)
-        {
-            return Err(ControlError::new(format!(
-                "Drive '{name}' is already in use by another block device"
-            )));
-        }
+        let devices: Vec<DeviceSpec> = attached.iter().map(|other| other.spec.clone()).collect();
+        let objects = self.objects.specs();
+        let present = Present { objects: &objects, devices: &devices, drives: &self.drives };
+        cloister_options::check_device(&cloister_cgs::catalogue(self.described.target), spec, &present)
+            .map_err(|why| ControlError::new(why.headline()))?;
         self.check_device(&device_facts(spec, self.defaults.iommu_platform))?;
         let (device, block) = make(spec, None, &self.drives, self.defaults).map_err(refusal)?;
         let wanted = wanted_number(spec).map_err(refusal)?;
@@ -246,6 +239,7 @@ fn describe(
         block
     });
     Attached {
+        spec: spec.clone(),
         subchannel,
         info: DeviceInfo {
             id: spec.id.clone(),
