@@ -17,8 +17,8 @@ pub use cloister_arch as arch;
 pub use host_memory::{HostBitmap, HostBitmapSlice, HostMemory, HostRegion, WriteObserver};
 pub use loopback::{Loopback, Statistics};
 pub use sev::{
-    ATTESTATION_LEN, CERTIFICATE_LEN, CHAIN_LEN, ID_LEN, MEASUREMENT_LEN, SevCapabilities, SevCommand, SevData,
-    SevError, SevGuestStatus, SevHost, SevPlatformCommand, SevPlatformStatus, SevResult,
+    ATTESTATION_LEN, CERTIFICATE_LEN, CHAIN_LEN, ID_LEN, MEASUREMENT_LEN, SevCapabilities, SevCommand,
+    SevData, SevError, SevGuestStatus, SevHost, SevPlatformCommand, SevPlatformStatus, SevResult,
 };
 pub use vm::{Vm, VmError};
 
