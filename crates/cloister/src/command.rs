@@ -2,7 +2,7 @@
 //!
 //! A virtual machine's command line is not here: it has QEMU's grammar and its own parser.
 
-use crate::{demo, doctor, out, pv};
+use crate::{demo, doctor, out, pv, sev};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -23,6 +23,9 @@ enum Command {
     /// IBM Secure Execution: model machines and boot images
     #[command(subcommand)]
     Pv(pv::Pv),
+    /// AMD SEV and SEV-ES: sessions, measurements, secrets and certificates of the guest owner
+    #[command(subcommand)]
+    Sev(sev::Sev),
     /// Print this help, or that of a subcommand
     Help {
         /// The subcommand, as words
@@ -37,6 +40,7 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
         Ok(Cloister { command: Command::Demo(demo) }) => finish("demo", demo.run()),
         Ok(Cloister { command: Command::Doctor(doctor) }) => finish("doctor", doctor.run()),
         Ok(Cloister { command: Command::Pv(pv) }) => finish("pv", pv.run()),
+        Ok(Cloister { command: Command::Sev(sev) }) => finish("sev", sev.run()),
         Err(error) => parsed(&error),
     }
 }

@@ -11,6 +11,7 @@ mod doctor;
 mod log;
 mod out;
 mod pv;
+mod sev;
 mod signals;
 mod vm;
 mod wiring;

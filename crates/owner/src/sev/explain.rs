@@ -81,6 +81,12 @@ pub struct Change {
     pub advice: String,
 }
 
+/// Whether the measurement fits as it is.
+pub fn fits(case: &Case<'_>, measured: &Measurement) -> bool {
+    let space = Space::new(case);
+    Search { case, space: &space, measured, digests: HashMap::new() }.fits(&[0; DIMENSIONS])
+}
+
 /// The smallest sets of changes that make the measurement fit; an empty set says that it fits as it is, no set that
 /// nothing was found.
 pub fn explain(case: &Case<'_>, measured: &Measurement) -> Vec<Vec<Change>> {
