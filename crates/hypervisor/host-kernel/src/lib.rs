@@ -9,8 +9,11 @@
 mod donation;
 mod pages;
 mod protected;
+mod sev;
+mod x86;
 
 use cloister_arch::s390x::{Completion, Exit, Instruction, RunLimit, VmConfig};
+use cloister_arch::x86_64;
 use cloister_firmware_api::{self as lower, Guest, Left};
 use cloister_platform::{
     Capabilities, Door, MemoryMap, PvCommand, PvResult, Request, Response, arch::s390x as z,
@@ -19,6 +22,7 @@ use protected::Protected;
 use rustix::fd::OwnedFd;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use x86::X86;
 
 /// DIAGNOSE code of the virtio-ccw notification.
 const DIAG_NOTIFY: u16 = 0x500;
@@ -28,6 +32,7 @@ pub struct HostKernel {
     lower: Arc<dyn lower::Door>,
     guest: Mutex<Option<Created>>,
     protected: Protected,
+    x86: X86,
     doorbells: RwLock<HashMap<(u32, u16), OwnedFd>>,
 }
 
@@ -41,12 +46,14 @@ impl HostKernel {
     /// A host kernel on the machine behind `lower`.
     pub fn new(lower: Arc<dyn lower::Door>) -> Self {
         let protected = Protected::new(Arc::clone(&lower));
-        Self { lower, guest: Mutex::new(None), protected, doorbells: RwLock::new(HashMap::new()) }
+        let x86 = X86::new(Arc::clone(&lower));
+        Self { lower, guest: Mutex::new(None), protected, x86, doorbells: RwLock::new(HashMap::new()) }
     }
 
     fn capabilities(&self) -> Response {
         match self.lower.call(lower::Request::Machine) {
             lower::Response::Machine(machine) => {
+                let sev = self.x86.capabilities(&machine);
                 let mut facilities = machine.facilities;
                 let usable = machine.ultravisor && machine.prot_virt;
                 z::facility::set(&mut facilities, z::facility::ULTRAVISOR_CALL, usable);
@@ -58,7 +65,7 @@ impl HostKernel {
                     prot_virt: machine.prot_virt,
                     facilities,
                     max_cpus: machine.max_cpus,
-                    sev: None,
+                    sev,
                 }))
             }
             other => unexpected(&other),
@@ -67,7 +74,7 @@ impl HostKernel {
 
     fn create(&self, config: VmConfig) -> Response {
         let mut slot = self.guest.lock().unwrap_or_else(PoisonError::into_inner);
-        if slot.is_some() {
+        if slot.is_some() || self.x86.is_created() {
             return Response::Refused("this door has its VM already: open another door".into());
         }
         match self.lower.call(lower::Request::CreateGuest(Box::new(config.clone()))) {
@@ -82,6 +89,13 @@ impl HostKernel {
             }
             other => unexpected(&other),
         }
+    }
+
+    fn create_x86(&self, config: x86_64::VmConfig) -> Response {
+        if self.created().is_some() {
+            return Response::Refused("this door has its VM already: open another door".into());
+        }
+        self.x86.create(config)
     }
 
     fn created(&self) -> Option<Created> {
@@ -164,6 +178,10 @@ impl HostKernel {
     }
 
     fn host_access(&self, page: u64, count: u64) -> Response {
+        if self.x86.is_created() {
+            // Under SEV the host may touch every page: it finds ciphertext.
+            return Response::Done;
+        }
         let Some(created) = self.created() else {
             return Response::Refused("no VM was created behind this door".into());
         };
@@ -181,6 +199,9 @@ impl Door for HostKernel {
         match request {
             Request::Capabilities => self.capabilities(),
             Request::CreateVm(config) => self.create(*config),
+            Request::CreateX86Vm(config) => self.create_x86(*config),
+            Request::X86Cpu(request) => self.x86.cpu(&request),
+            Request::Run { .. } if self.x86.is_created() => Response::Refused(x86::NO_CORE.into()),
             Request::Run { cpu, limit, completion } => self.run(cpu, limit, completion),
             Request::Cpu(request) => match self.lower.call(lower::Request::Cpu(request)) {
                 lower::Response::Cpu(answer) => Response::Cpu(answer),
@@ -197,9 +218,8 @@ impl Door for HostKernel {
                 Response::Done
             }
             Request::Pv(command) => self.pv(command),
-            Request::CreateX86Vm(_) | Request::X86Cpu(_) | Request::Sev(_) | Request::SevPlatform(_) => {
-                Response::Refused("this host kernel does not serve x86-64 guests yet".into())
-            }
+            Request::Sev(command) => self.x86.sev(command),
+            Request::SevPlatform(command) => self.x86.sev_platform(command),
             Request::SetPrivate { .. } => Response::Refused(
                 "this mechanism does not convert pages on the hypervisor's request: its guests share pages \
                  themselves"
