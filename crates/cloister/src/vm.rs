@@ -57,9 +57,15 @@ fn start(line: CommandLine, catalogue: Catalogue, ready: Option<Ready>) -> anyho
     log::start(&line)?;
     // A daemon leaves its folder.
     let picture = line.memory_map.as_ref().map(|map| std::path::absolute(&map.path)).transpose()?;
+    let rules = cloister_sandbox::Rules::of(&line);
+    let platform = (line.machine.name != "none").then(|| platform(&line)).transpose()?;
+    // Before there are threads: most kernels can take files from a thread only together with its children.
+    if let Some(platform) = &platform {
+        rules.guard(platform.folder());
+    }
     let desk = Attended(Desk::open(&line)?);
     let pid_file = line.pid_file.as_deref().map(PidFile::create).transpose()?;
-    let machine = wiring::any_machine(&line, || Ok(platform(&line)?), desk.0.outlets()?)?;
+    let machine = wiring::any_machine(&line, || platform.context("no platform"), desk.0.outlets()?)?;
     for warning in machine.warnings() {
         out::tell(&format!("{}: warning: {warning}", line.program));
     }
@@ -69,6 +75,7 @@ fn start(line: CommandLine, catalogue: Catalogue, ready: Option<Ready>) -> anyho
     }
     desk.0.serve(&machine, line.clone(), catalogue)?;
     let signals = signals::watch(&machine).context("cannot watch signals")?;
+    rules.enter()?;
     if let Some(ready) = ready {
         ready.signal()?;
     }
