@@ -11,6 +11,7 @@ mod formats;
 mod gdb;
 mod human_monitor;
 mod monitor;
+mod sev;
 
 use cloister_options::{
     Catalogue, Invocation, Target, classify, parse, parse_flat, parse_keyval, print_flat, print_keyval,
@@ -21,7 +22,7 @@ use std::path::Path;
 pub type Run = fn(&[u8]);
 
 /// All functions by the name of their target in `fuzz/fuzz_targets`.
-pub const TARGETS: [(&str, Run); 20] = [
+pub const TARGETS: [(&str, Run); 24] = [
     ("keyval", keyval),
     ("flat", flat),
     ("command_line", command_line),
@@ -33,6 +34,10 @@ pub const TARGETS: [(&str, Run); 20] = [
     ("ipl_block", formats::ipl_block),
     ("uvcb", formats::uvcb),
     ("owner_requests", formats::owner_requests),
+    ("sev_certificate", sev::certificate),
+    ("sev_blobs", sev::blobs),
+    ("sev_command", sev::command),
+    ("sev_firmware", sev::firmware),
     ("image_inspect", cloister_owner::image::fuzz_inspect),
     ("host_key", cloister_owner::host_key::fuzz),
     ("channel_program", devices::channel_program),

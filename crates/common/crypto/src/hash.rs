@@ -2,6 +2,7 @@
 
 use hmac::{KeyInit, Mac};
 use sha2::Digest;
+use zeroize::Zeroizing;
 
 use crate::Secret;
 
@@ -81,8 +82,8 @@ pub fn kbkdf_hmac_sha256_le<const N: usize>(key: &[u8], label: &[u8], context: &
     let bits = (N as u32 * 8).to_le_bytes();
     let mut out = Secret::default();
     for (block, counter) in out.expose_mut().chunks_mut(32).zip(1u32..) {
-        let full = Secret::new(hmac_sha256(key, &[&counter.to_le_bytes(), label, &[0], context, &bits]));
-        block.copy_from_slice(&full.expose()[..block.len()]);
+        let full = Zeroizing::new(hmac_sha256(key, &[&counter.to_le_bytes(), label, &[0], context, &bits]));
+        block.copy_from_slice(&full[..block.len()]);
     }
     out
 }

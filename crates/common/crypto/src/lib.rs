@@ -15,6 +15,7 @@ mod gcm;
 mod hash;
 mod locked;
 mod p384;
+mod p384_der;
 mod p521;
 mod rsa;
 mod secret;

@@ -9,6 +9,7 @@ use p384::elliptic_curve::bigint::{NonZero, U384, U512};
 use p384::elliptic_curve::sec1::ToSec1Point;
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::locked::Locked;
 use crate::{Entropy, Error, Secret, sha256, sha384};
 
 /// Bytes of a field element and of a scalar.
@@ -39,9 +40,9 @@ impl EcdsaHash {
     }
 }
 
-/// A private P-384 key: zeroized on drop, never printed.
+/// A private P-384 key: zeroized on drop, never printed, in memory that is not swapped if the system allows it.
 #[derive(Clone)]
-pub struct P384Secret(p384::SecretKey);
+pub struct P384Secret(Locked<p384::SecretKey>);
 
 impl P384Secret {
     /// Draws a key: 384 random bits, again until they are in range (SP 800-56A, 5.6.1.2.2).
@@ -59,7 +60,9 @@ impl P384Secret {
     /// # Errors
     /// [`Error::InvalidP384SecretKey`] if the scalar is zero or not below the order.
     pub fn from_scalar(scalar: &[u8; P384_SIZE]) -> Result<Self, Error> {
-        p384::SecretKey::from_slice(scalar).map(Self).map_err(|_| Error::InvalidP384SecretKey)
+        p384::SecretKey::from_slice(scalar)
+            .map(|key| Self(Locked::new(key)))
+            .map_err(|_| Error::InvalidP384SecretKey)
     }
 
     /// The key made of 448 bits, a little-endian integer c: d = (c mod (n - 1)) + 1 (FIPS 186-5, A.2.1 "extra
@@ -101,7 +104,7 @@ impl P384Secret {
     /// Signs `message` (FIPS 186-5, 6.4). The nonce is derived from key and message (RFC 6979), so the same
     /// message has the same signature.
     pub fn sign(&self, hash: EcdsaHash, message: &[u8]) -> P384Signature {
-        let key = SigningKey::from(&self.0);
+        let key = SigningKey::from(&*self.0);
         let signature: Signature =
             key.sign_prehash(&hash.digest(message)).expect("a digest of 48 bytes can be signed");
         let (r, s) = signature.split_bytes();

@@ -22,7 +22,7 @@ pub enum PssHash {
     Sha384,
 }
 
-/// A private RSA key: zeroized on drop, never printed.
+/// A private RSA key: zeroized on drop, never printed. Its numbers lie in memory that may be swapped.
 #[derive(Clone)]
 pub struct RsaSecret(RsaPrivateKey);
 
@@ -96,7 +96,9 @@ impl RsaPublic {
             let big: Vec<u8> = little[..size].iter().rev().copied().collect();
             BoxedUint::from_be_slice_vartime(&big)
         };
-        RsaPublicKey::new(number(modulus), number(exponent)).map(Self).map_err(|_| Error::InvalidRsaKey)
+        RsaPublicKey::new_with_max_size(number(modulus), number(exponent), 4096)
+            .map(Self)
+            .map_err(|_| Error::InvalidRsaKey)
     }
 
     /// Bits of the modulus.
