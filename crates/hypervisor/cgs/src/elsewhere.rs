@@ -21,23 +21,6 @@ pub(crate) const PEF_GUEST: Mechanism = foreign(&ObjectType {
     doc: "POWER Protected Execution Facility",
 });
 
-pub(crate) const SEV_GUEST: Mechanism = foreign(&ObjectType {
-    name: "sev-guest",
-    targets: X86_64,
-    role: ObjectRole::ConfidentialGuest,
-    keys: &[
-        Key::new("cbitpos", Kind::Unsigned(32), "Position of the C-bit").default("0"),
-        Key::new("dh-cert-file", Kind::Text, "File with the owner's certificate in base64"),
-        Key::new("handle", Kind::Unsigned(32), "Firmware handle of the guest").default("0"),
-        Key::new("kernel-hashes", Kind::Bool, "Measure kernel, ramdisk and command line").default("off"),
-        Key::new("policy", Kind::Unsigned(32), "The owner's policy").default("0x1"),
-        Key::new("reduced-phys-bits", Kind::Unsigned(32), "Address bits that are lost").required(),
-        Key::new("session-file", Kind::Text, "File with the owner's session in base64"),
-        Key::new("sev-device", Kind::Text, "Device of the secure processor").default("/dev/sev"),
-    ],
-    doc: "AMD Secure Encrypted Virtualization",
-});
-
 pub(crate) const SEV_SNP_GUEST: Mechanism = foreign(&ObjectType {
     name: "sev-snp-guest",
     targets: X86_64,

@@ -2,6 +2,8 @@
 //!
 //! Failures of the platform's own commands are worded in the mechanism's module.
 
+use crate::sev_error::SevFault;
+
 /// A refusal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CgsError {
@@ -58,4 +60,10 @@ pub enum CgsError {
     /// `-only-migratable` forbids what blocks migration.
     #[error("disallowing migration blocker (--only-migratable) for: {0}")]
     OnlyMigratable(&'static str),
+    /// AMD SEV.
+    #[error(transparent)]
+    Sev(#[from] SevFault),
+    /// The platform answered something else than what was asked.
+    #[error("{0}")]
+    Platform(String),
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use cloister_options::DeviceSpec;
 
 use crate::error::CgsError;
+use crate::launch::HostLaunch;
 
 /// A mechanism that protects one guest from its host.
 ///
@@ -59,6 +60,11 @@ pub trait ConfidentialGuest: fmt::Debug + Send {
 
     /// Whether the guest is protected, as far as a platform that knows has said so.
     fn secure(&self) -> Option<bool>;
+
+    /// The launch by the host, for mechanisms that have one.
+    fn host_launch(&mut self) -> Option<&mut dyn HostLaunch> {
+        None
+    }
 }
 
 /// What the platform can do.

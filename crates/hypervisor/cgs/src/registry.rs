@@ -6,7 +6,7 @@ use cloister_options::{Catalogue, CommandLine, ObjectSpec, ObjectType, Target};
 
 use crate::error::CgsError;
 use crate::guest::{ConfidentialGuest, MachineFacts};
-use crate::{elsewhere, s390_pv};
+use crate::{elsewhere, s390_pv, sev};
 
 /// A mechanism as the registry knows it.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ pub(crate) type MakeImplicit = fn(&MachineFacts) -> Option<Box<dyn ConfidentialG
 const REGISTRY: &[Mechanism] = &[
     s390_pv::MECHANISM,
     elsewhere::PEF_GUEST,
-    elsewhere::SEV_GUEST,
+    sev::MECHANISM,
     elsewhere::SEV_SNP_GUEST,
     elsewhere::TDX_GUEST,
 ];

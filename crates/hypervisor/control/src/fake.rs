@@ -5,7 +5,7 @@
 
 use crate::{
     BlockInfo, BusInfo, Cause, ChardevInfo, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo, Event,
-    Events, Facts, Machine, ObjectInfo, Operator, Process, Property, RunState,
+    Events, Facts, Machine, NoSev, ObjectInfo, Operator, Process, Property, RunState, SevControl,
 };
 use cloister_options::{
     Catalogue, CommandLine, DeviceSpec, Invocation, ObjectSpec, OptionError, Outcome, PropertyValue, Target,
@@ -21,6 +21,7 @@ pub struct FakeMachine {
     vm: Option<Vm>,
     events: Events,
     state: Mutex<FakeState>,
+    sev: Arc<dyn SevControl>,
 }
 
 /// What a [`FakeMachine`] says and what it was asked; tests read and write it.
@@ -77,7 +78,22 @@ impl FakeMachine {
 
     /// A machine with these facts and this state.
     pub fn new(facts: Facts, state: FakeState) -> Self {
-        Self { facts, vm: None, events: Events::default(), state: Mutex::new(state) }
+        Self { facts, vm: None, events: Events::default(), state: Mutex::new(state), sev: Arc::new(NoSev) }
+    }
+
+    /// The same machine with AMD SEV.
+    #[must_use]
+    pub fn with_sev(mut self, sev: Arc<dyn SevControl>) -> Self {
+        self.sev = sev;
+        self
+    }
+
+    /// The same machine of another architecture.
+    #[must_use]
+    pub fn of(mut self, target: Target, machine: &str) -> Self {
+        self.facts.target = target;
+        self.facts.machine = machine.into();
+        self
     }
 
     /// The same machine with a guest.
@@ -249,6 +265,10 @@ impl Machine for FakeMachine {
 
     fn migration_blockers(&self) -> Vec<String> {
         self.state().blockers.clone()
+    }
+
+    fn sev(&self) -> &dyn SevControl {
+        &*self.sev
     }
 }
 

@@ -12,6 +12,7 @@ mod facts;
 pub mod fake;
 mod machine;
 mod run_state;
+mod sev;
 
 pub use error::{ControlError, ErrorClass};
 pub use events::{Event, Events, Subscription, TimedEvent};
@@ -20,3 +21,4 @@ pub use facts::{
 };
 pub use machine::{Machine, Operator, Process};
 pub use run_state::{Cause, RunState};
+pub use sev::{NoSev, SevControl, SevInfo, SevPlatformInfo};

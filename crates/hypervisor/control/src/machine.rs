@@ -1,8 +1,8 @@
 //! A machine as operators see it.
 
 use crate::{
-    BlockInfo, Cause, ChardevInfo, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo, Events, Facts,
-    ObjectInfo, RunState,
+    BlockInfo, Cause, ChardevInfo, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo, Events, Facts, NoSev,
+    ObjectInfo, RunState, SevControl,
 };
 use cloister_options::{Catalogue, CommandLine, DeviceSpec, ObjectSpec};
 use cloister_platform::Vm;
@@ -87,6 +87,11 @@ pub trait Machine: Send + Sync {
 
     /// Why it cannot be migrated; empty if it can.
     fn migration_blockers(&self) -> Vec<String>;
+
+    /// AMD SEV: of the guest, and of the platform.
+    fn sev(&self) -> &dyn SevControl {
+        &NoSev
+    }
 }
 
 /// What belongs to the process rather than to the machine.

@@ -1,4 +1,4 @@
-//! Device models of the s390x machine: the service-call logical processor (SCLP) with its consoles, the channel
+//! Device models. Of the s390x machine: the service-call logical processor (SCLP) with its consoles, the channel
 //! subsystem, and virtio devices behind virtio-ccw. Every model works on plain data: the CPU side fetches an
 //! instruction's operand block and hands over bytes, and everything that a device reads or writes on its own goes
 //! through the host view of guest memory, where a private page cannot be reached.
@@ -16,6 +16,8 @@
 //!
 //! [`dispatch::complete`] does all of these from an exit message. Interruptions come out through [`InterruptSink`]. TEST PENDING INTERRUPTION stays with the interruption queues.
 //!
+//! Of PCs: firmware flash ([`flash`]) and fw_cfg ([`fw_cfg`]).
+//!
 //! This crate translates no guest address, runs no thread, queues no interruption and knows no mechanism of
 //! confidential computing. A device that meets a private page gets an access error and reports it to the guest as the
 //! architecture says.
@@ -26,6 +28,8 @@ pub mod css;
 pub mod dispatch;
 pub mod entropy;
 mod error;
+pub mod flash;
+pub mod fw_cfg;
 pub mod interrupt;
 pub mod sclp;
 pub mod virtio;

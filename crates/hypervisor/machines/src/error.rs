@@ -42,13 +42,21 @@ pub enum MachineError {
     #[error("ram size must be multiples of 1 MiB")]
     MemorySize,
     /// CPUs.
-    #[error("Invalid SMP CPUs {asked}. The max CPUs supported by machine 's390-ccw-virtio' is {most}")]
+    #[error("Invalid SMP CPUs {asked}. The max CPUs supported by machine '{machine}' is {most}")]
     TooManyCpus {
         /// Asked for.
         asked: u32,
         /// Possible.
         most: u32,
+        /// The machine.
+        machine: String,
     },
+    /// Guests of this architecture can be launched, not run.
+    #[error("{}", crate::q35::NO_CPU)]
+    NoCpuBackEnd,
+    /// Firmware flash.
+    #[error(transparent)]
+    Flash(#[from] cloister_devices::flash::FlashError),
     /// CPU model and features.
     #[error("{0}")]
     CpuModel(String),

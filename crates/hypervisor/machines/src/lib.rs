@@ -5,10 +5,12 @@
 //! here.
 #![forbid(unsafe_code)]
 
+mod backing;
 mod error;
 mod none;
 mod objects;
 mod outlets;
+pub mod q35;
 mod run;
 pub mod s390_ccw;
 

@@ -5,7 +5,7 @@ use crate::run::{End, Report};
 use crate::{MachineError, Run};
 use cloister_control::{
     BlockInfo, Cause, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo, Event, Events, Facts, Machine,
-    ObjectInfo, RunState,
+    NoSev, ObjectInfo, RunState, SevControl,
 };
 use cloister_options::{CommandLine, DeviceSpec, ObjectSpec};
 use cloister_platform::Vm;
@@ -21,6 +21,7 @@ pub struct NoneMachine {
     no_reboot: bool,
     state: Mutex<(RunState, Option<End>)>,
     changed: Condvar,
+    sev: Box<dyn SevControl>,
 }
 
 impl NoneMachine {
@@ -43,7 +44,15 @@ impl NoneMachine {
             no_reboot: line.no_reboot,
             state: Mutex::new((state, None)),
             changed: Condvar::new(),
+            sev: Box::new(NoSev),
         }
+    }
+
+    /// The same machine on a platform that can be asked for SEV.
+    #[must_use]
+    pub fn with_sev(mut self, sev: Box<dyn SevControl>) -> Self {
+        self.sev = sev;
+        self
     }
 
     fn change(&self, running: bool) {
@@ -187,5 +196,9 @@ impl Machine for NoneMachine {
 
     fn migration_blockers(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    fn sev(&self) -> &dyn SevControl {
+        &*self.sev
     }
 }

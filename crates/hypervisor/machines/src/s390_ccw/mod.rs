@@ -3,7 +3,6 @@
 //! It loads a kernel, answers the instructions that the core leaves to it and carries out resets and the
 //! transitions of a confidential guest. CPUs, interruption queues and memory are behind the upper door.
 
-mod backing;
 mod control;
 mod cpu_model;
 mod instruction;
@@ -11,6 +10,7 @@ mod ipl;
 mod load;
 mod plug;
 
+use crate::backing;
 use crate::objects::Objects;
 use crate::run::Policy;
 use crate::run::{Conductor, End, Guest, Idle, Next, Report};
@@ -85,7 +85,8 @@ impl S390Ccw {
         }
         let most = MAX_CPUS.min(u32::from(capabilities.max_cpus));
         if line.smp.max_cpus > most {
-            return Err(MachineError::TooManyCpus { asked: line.smp.max_cpus, most });
+            let machine = "s390-ccw-virtio".into();
+            return Err(MachineError::TooManyCpus { asked: line.smp.max_cpus, most, machine });
         }
         let facilities = cpu_model::facilities(line.cpu.as_ref(), &capabilities.facilities)?;
         let kernel = line.kernel.as_deref().ok_or(MachineError::NothingToBoot)?;

@@ -14,16 +14,16 @@ const HUGETLBFS_MAGIC: i64 = 0x9584_58f6;
 const USUAL_HUGE_PAGE: u64 = 2 << 20;
 
 /// Where guest memory was asked to come from.
-pub(super) struct Backing {
+pub(crate) struct Backing {
     /// Bytes, from `-m` or the backend.
-    pub(super) size: Option<u64>,
+    pub(crate) size: Option<u64>,
     /// Size of the host's huge pages, if they were asked for.
-    pub(super) huge_pages: Option<u64>,
+    pub(crate) huge_pages: Option<u64>,
     /// A file that was asked for and is not used.
-    pub(super) unused: Option<String>,
+    pub(crate) unused: Option<String>,
 }
 
-pub(super) fn read(line: &CommandLine) -> Result<Backing, MachineError> {
+pub(crate) fn read(line: &CommandLine) -> Result<Backing, MachineError> {
     let mut backing = Backing { size: line.memory.size, huge_pages: None, unused: None };
     if let Some(path) = &line.memory.path {
         backing.file("-mem-path", path)?;
