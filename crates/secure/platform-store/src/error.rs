@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::Target;
+
 /// Why a platform folder could not be found, read, made or taken into use.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -9,8 +11,9 @@ pub enum PlatformError {
     /// The folder that the user named does not exist or is not a platform.
     #[error(
         "no platform in {} (named by {named_by}): {reason}; create one with \
-         `cloister pv host-key create -o {}` or name another folder",
-        .folder.display(), .folder.display()
+         `cloister pv host-key create -o {}` (IBM Z) or `cloister sev platform create {}` (AMD SEV), or name \
+         another folder",
+        .folder.display(), .folder.display(), .folder.display()
     )]
     NotFound {
         /// The folder.
@@ -31,6 +34,20 @@ pub enum PlatformError {
         folder: PathBuf,
         /// The process that holds the lock, in words.
         holder: String,
+    },
+    /// The platform is a machine of another architecture.
+    #[error(
+        "platform {} is a machine of target {is}, and this one needs a platform of target {needed}; name another \
+         folder (-platform DIR) or create one with `{}`",
+        .folder.display(), create(*.needed)
+    )]
+    Target {
+        /// The folder.
+        folder: PathBuf,
+        /// What it is.
+        is: Target,
+        /// What was needed.
+        needed: Target,
     },
     /// `platform.toml` cannot be understood.
     #[error("{} cannot be used: {reason}", .file.display())]
@@ -116,6 +133,13 @@ impl PlatformError {
     ) -> impl FnOnce(std::io::Error) -> PlatformError {
         let file = file.into();
         move |source| PlatformError::Io { action, file, source }
+    }
+}
+
+fn create(target: Target) -> &'static str {
+    match target {
+        Target::S390x => "cloister pv host-key create -o DIR",
+        Target::X86_64 => "cloister sev platform create DIR",
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! A platform is a folder with the switches of the machine (`platform.toml`), its identity (host
 //! keys, host-key documents, certificate chain, revocation lists) and a lock that is held while a
-//! machine uses it. [`Platform::open`] takes it into use, [`create_s390x`] makes a new one,
-//! [`show`] describes one for a person, [`locate`] finds it.
+//! machine uses it. [`Platform::open`] takes one of an IBM Z machine into use and [`SevPlatform::open`] one of an
+//! AMD machine, [`create_s390x`] and [`create_sev`] make new ones, [`show`] and [`show_sev`] describe one for a
+//! person, [`locate`] finds it.
 //!
 //! It is *not* a vendor's identity: every certificate made here says MODEL in its subject and
 //! `CLOISTER-MODEL` in its key identifier, and the certificate authority's keys are thrown away
@@ -17,11 +18,13 @@ mod files;
 mod locate;
 mod platform;
 mod s390x;
+mod sev;
 
-pub use config::{PlatformConfig, Target, Ultravisor};
+pub use config::{PlatformConfig, Sev, Target, Ultravisor};
 pub use error::PlatformError;
 pub use locate::{Environment, Located, Source, locate};
 pub use platform::Platform;
 pub use s390x::{
     CertificateSummary, CreateOptions, HostKey, MODEL_NOTICE, S390xMaterial, Summary, create_s390x, show,
 };
+pub use sev::{SevCertificateFile, SevCreateOptions, SevPlatform, SevSummary, create_sev, show_sev};

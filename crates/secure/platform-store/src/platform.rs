@@ -8,11 +8,11 @@ use std::time::SystemTime;
 use cloister_crypto::Entropy;
 
 use crate::config::{PlatformConfig, Target};
-use crate::locate::{Environment, locate};
+use crate::locate::{Environment, Source, locate};
 use crate::s390x::{CreateOptions, S390xMaterial};
 use crate::{PlatformError, files};
 
-/// A modelled machine that this process uses. The lock is held as long as this value lives; the
+/// A modelled IBM Z machine that this process uses. The lock is held as long as this value lives; the
 /// system drops it when the process ends, however it ends.
 #[derive(Debug)]
 pub struct Platform {
@@ -27,6 +27,7 @@ impl Platform {
     pub fn open(folder: &Path) -> Result<Self, PlatformError> {
         let config_file = folder.join(files::CONFIG);
         let config = PlatformConfig::parse(&files::read(&config_file)?, &config_file)?;
+        of_target(folder, &config, Target::S390x)?;
         let lock = lock(folder)?;
         let s390x = S390xMaterial::read(folder)?;
         Ok(Self { folder: Some(folder.into()), config, s390x, _lock: Some(lock) })
@@ -40,8 +41,8 @@ impl Platform {
         entropy: &mut dyn Entropy,
         now: SystemTime,
     ) -> Result<Self, PlatformError> {
-        match locate(option, environment)? {
-            Some(located) => Self::open(&located.folder),
+        match locate_for(option, environment, Target::S390x)? {
+            Some(folder) => Self::open(&folder),
             None => Self::ephemeral_s390x(&CreateOptions::default(), entropy, now),
         }
     }
@@ -73,7 +74,32 @@ impl Platform {
     }
 }
 
-fn lock(folder: &Path) -> Result<File, PlatformError> {
+/// The folder that [`locate`] finds. One that nobody named is passed over if it is of another target: whoever keeps a
+/// Z machine there can still start an AMD one.
+pub(crate) fn locate_for(
+    option: Option<&Path>,
+    environment: &Environment,
+    target: Target,
+) -> Result<Option<PathBuf>, PlatformError> {
+    let Some(located) = locate(option, environment)? else { return Ok(None) };
+    if matches!(located.source, Source::System | Source::User) {
+        let file = located.folder.join(files::CONFIG);
+        if PlatformConfig::parse(&files::read(&file)?, &file)?.target != target {
+            return Ok(None);
+        }
+    }
+    Ok(Some(located.folder))
+}
+
+/// Refuses a platform of another target.
+pub(crate) fn of_target(folder: &Path, config: &PlatformConfig, needed: Target) -> Result<(), PlatformError> {
+    match config.target {
+        is if is == needed => Ok(()),
+        is => Err(PlatformError::Target { folder: folder.into(), is, needed }),
+    }
+}
+
+pub(crate) fn lock(folder: &Path) -> Result<File, PlatformError> {
     let path = folder.join("lock");
     let fail = || PlatformError::io("lock", &path);
     let mut file =

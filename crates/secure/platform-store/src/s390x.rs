@@ -1,7 +1,5 @@
 //! The identity of a modelled IBM Z machine: host keys and the chain that vouches for them.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -14,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::certificates::{Authority, Period};
 use crate::config::{PlatformConfig, Target};
+use crate::platform::of_target;
 use crate::{PlatformError, files};
 
 /// The sentence that goes with everything made here.
@@ -153,14 +152,16 @@ impl S390xMaterial {
         })
     }
 
-    fn files(&self) -> Result<Vec<(String, Zeroizing<String>, u32)>, PlatformError> {
+    fn files(&self) -> Result<Vec<files::NewFile>, PlatformError> {
         let mut list = Vec::new();
         for key in self.identities() {
             let pem = key.secret.as_key().to_pkcs8_pem(der::pem::LineEnding::LF).map_err(|error| {
                 PlatformError::Certificate { what: "private key file", reason: error.to_string() }
             })?;
+            let pem = Zeroizing::new(pem.as_bytes().to_vec());
             list.push((format!("{}.key", key.name), pem, 0o600));
-            list.push((format!("{}.crt", key.name), Zeroizing::new(key.document.clone()), 0o644));
+            let document = Zeroizing::new(key.document.clone().into_bytes());
+            list.push((format!("{}.crt", key.name), document, 0o644));
         }
         for (name, text) in [
             (ROOT_CERTIFICATE, &self.root_certificate),
@@ -168,7 +169,7 @@ impl S390xMaterial {
             (ROOT_CRL, &self.root_crl),
             (SIGNING_CRL, &self.signing_crl),
         ] {
-            list.push((name.into(), Zeroizing::new(text.clone()), 0o644));
+            list.push((name.into(), Zeroizing::new(text.clone().into_bytes()), 0o644));
         }
         Ok(list)
     }
@@ -187,49 +188,9 @@ pub fn create_s390x(
     let material = S390xMaterial::generate(options, entropy, now)?;
     let mut contents = material.files()?;
     let config = PlatformConfig::new(Target::S390x).to_toml();
-    contents.push((files::CONFIG.into(), Zeroizing::new(config), 0o644));
-    for (name, _, _) in &contents {
-        let file = folder.join(name);
-        // A dangling link counts too: whatever has the name is in the way.
-        if file.symlink_metadata().is_ok() {
-            return Err(PlatformError::Exists { file });
-        }
-    }
-    let new = !folder.exists();
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(folder)
-        .map_err(PlatformError::io("create the folder", folder))?;
-    let mut written = Written { files: Vec::new(), folder: new.then(|| folder.to_owned()) };
-    for (name, text, mode) in &contents {
-        let file = folder.join(name);
-        files::create(&file, text.as_bytes(), *mode)?;
-        written.files.push(file);
-    }
-    files::sync_folder(folder)?;
-    written.files.clear();
-    written.folder = None;
+    contents.push((files::CONFIG.into(), Zeroizing::new(config.into_bytes()), 0o644));
+    files::create_all(folder, &contents)?;
     show(folder)
-}
-
-/// Removes what was written, unless it was cleared because all went well.
-struct Written {
-    files: Vec<PathBuf>,
-    /// The folder, if it was made for them.
-    folder: Option<PathBuf>,
-}
-
-impl Drop for Written {
-    fn drop(&mut self) {
-        // The first failure is what the user is told; a second one has nobody to tell.
-        for file in &self.files {
-            let _ = std::fs::remove_file(file);
-        }
-        if let Some(folder) = &self.folder {
-            let _ = std::fs::remove_dir(folder);
-        }
-    }
 }
 
 /// What a person wants to know about a platform folder; see [`show`].
@@ -272,6 +233,7 @@ pub struct CertificateSummary {
 pub fn show(folder: &Path) -> Result<Summary, PlatformError> {
     let config_file = folder.join(files::CONFIG);
     let config = PlatformConfig::parse(&files::read(&config_file)?, &config_file)?;
+    of_target(folder, &config, Target::S390x)?;
     let mut revoked = Vec::new();
     let mut revocation_lists = Vec::new();
     for name in [ROOT_CRL, SIGNING_CRL] {
