@@ -1,0 +1,6 @@
+//! The firmware interface from outside: command buffers as bytes, memory, and status numbers.
+
+mod platform;
+mod rig;
+mod states;
+mod valid;
