@@ -134,6 +134,25 @@ pub(crate) fn confidential(monitor: &mut Monitor, _: &Arguments) -> Answer {
     Ok(out)
 }
 
+/// As QEMU prints it.
+pub(crate) fn sev(monitor: &mut Monitor, _: &Arguments) -> Answer {
+    let Some(info) = monitor.operator.machine.sev().info() else {
+        return Ok("SEV is not enabled\n".to_owned());
+    };
+    // A set bit of the policy forbids.
+    let allowed = |bit: u32| if info.policy & bit == 0 { "on" } else { "off" };
+    Ok(format!(
+        "SEV type: sev\nstate: {}\nbuild: {}\napi version: {}.{}\nhandle: {}\ndebug: {}\nkey-sharing: {}\n",
+        info.state,
+        info.build_id,
+        info.api_major,
+        info.api_minor,
+        info.handle,
+        allowed(1 << 0),
+        allowed(1 << 1)
+    ))
+}
+
 pub(crate) fn mem(monitor: &mut Monitor, _: &Arguments) -> Answer {
     let machine = &monitor.operator.machine;
     let facts = machine.facts();

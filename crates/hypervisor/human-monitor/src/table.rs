@@ -97,6 +97,7 @@ pub(crate) const INFO: &[Command] = commands! {
     "registers" [may(Flag('a')), may(Number)] "[-a|vcpu]",
         "show the cpu registers (-a: show register info for all cpus; vcpu: specific vCPU to query; show the current CPU's registers if no argument is specified)"
         => registers::info;
+    "sev" [] "", "show SEV information" => info::sev;
     "status" [] "", "show the current VM status (running|paused)" => info::status;
     "uuid" [] "", "show the current VM UUID" => info::uuid;
     "version" [] "", "show the version of QEMU" => info::version;

@@ -42,6 +42,19 @@ const S390X: &[(&str, Option<&str>, bool)] = &[
     ("virtual-css-bus", Some("bus"), false),
 ];
 
+const X86_64: &[(&str, Option<&str>, bool)] = &[
+    ("x86-machine", Some("machine"), true),
+    ("generic-pc-machine", Some("x86-machine"), true),
+    ("x86_64-cpu", Some("cpu"), true),
+    ("PCI", Some("bus"), false),
+    ("PCIE", Some("PCI"), false),
+    ("pci-host-bridge", Some("sys-bus-device"), true),
+    ("q35-pcihost", Some("pci-host-bridge"), false),
+    ("i440FX-pcihost", Some("pci-host-bridge"), false),
+    ("fw_cfg_io", Some("sys-bus-device"), false),
+    ("cfi.pflash01", Some("sys-bus-device"), false),
+];
+
 /// The type of a CPU model.
 pub(crate) fn cpu_type(target: Target, model: &str) -> String {
     format!("{model}-{target}-cpu")
@@ -56,13 +69,18 @@ pub(crate) fn types(catalogue: &Catalogue) -> BTreeMap<String, QomType> {
     };
     let of_target = match catalogue.target() {
         Target::S390x => S390X,
-        Target::X86_64 | Target::Ppc64 => &[],
+        Target::X86_64 => X86_64,
+        Target::Ppc64 => &[],
     };
     for (name, parent, is_abstract) in FIXED.iter().chain(of_target) {
         add(name, *parent, *is_abstract, &[]);
     }
     for machine in catalogue.machines() {
-        let parent = if machine.target == Some(Target::S390x) { "s390-ccw-machine" } else { "machine" };
+        let parent = match machine.target {
+            Some(Target::S390x) => "s390-ccw-machine",
+            Some(Target::X86_64) => "generic-pc-machine",
+            Some(Target::Ppc64) | None => "machine",
+        };
         add(&format!("{}-machine", machine.name), Some(parent), false, machine.keys);
     }
     for model in catalogue.cpus() {

@@ -5,7 +5,7 @@
 
 use crate::call::Call;
 use crate::commands::{
-    block, catalogue, cpu_model, fds, human, machine, memory, migration, objects, qom, run, session,
+    block, catalogue, cpu_model, fds, human, machine, memory, migration, objects, qom, run, session, sev,
 };
 use crate::types::{Member, Type, check_members, member, optional};
 use cloister_control::{ControlError, ErrorClass, Operator};
@@ -26,6 +26,7 @@ const FAMILIES: &[&[Command]] = &[
     migration::ROWS,
     fds::ROWS,
     human::ROWS,
+    sev::ROWS,
 ];
 
 /// What a handler answers.

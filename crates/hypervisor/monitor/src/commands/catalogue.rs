@@ -5,7 +5,7 @@ use crate::qom_types;
 use crate::table::{Command, Reply};
 use crate::types::{Enum, Struct, Type, member, optional};
 use cloister_control::{ControlError, ErrorClass};
-use cloister_options::{Key, Target, command_line_options_json};
+use cloister_options::{Key, Target, X86_DEFAULT_CPU, command_line_options_json};
 use serde_json::{Map, Value, json};
 
 const ARCHITECTURE: Enum = Enum { name: "SysEmuTarget", values: &["ppc64", "s390x", "x86_64"] };
@@ -27,6 +27,7 @@ const MACHINE: Struct = Struct::new(
         member("hotpluggable-cpus", Type::Bool),
         member("numa-mem-supported", Type::Bool),
         member("deprecated", Type::Bool),
+        member("acpi", Type::Bool),
         optional("default-cpu-type", Type::Str),
         optional("default-ram-id", Type::Str),
     ],
@@ -153,9 +154,17 @@ fn query_machines(call: &Call<'_>) -> Reply {
         set("hotpluggable-cpus", json!(false));
         set("numa-mem-supported", json!(false));
         set("deprecated", json!(false));
-        if machine.target == Some(Target::S390x) {
-            set("default-cpu-type", json!("qemu-s390x-cpu"));
-            set("default-ram-id", json!("s390.ram"));
+        set("acpi", json!(false));
+        match machine.target {
+            Some(Target::S390x) => {
+                set("default-cpu-type", json!("qemu-s390x-cpu"));
+                set("default-ram-id", json!("s390.ram"));
+            }
+            Some(Target::X86_64) => {
+                set("default-cpu-type", json!(qom_types::cpu_type(Target::X86_64, X86_DEFAULT_CPU)));
+                set("default-ram-id", json!("pc.ram"));
+            }
+            Some(Target::Ppc64) | None => {}
         }
         Value::Object(out)
     };

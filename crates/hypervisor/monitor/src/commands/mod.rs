@@ -12,3 +12,4 @@ pub(crate) mod objects;
 pub(crate) mod qom;
 pub(crate) mod run;
 pub(crate) mod session;
+pub(crate) mod sev;

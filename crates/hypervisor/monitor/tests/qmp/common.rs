@@ -15,6 +15,13 @@ pub(crate) fn monitor(machine: FakeMachine) -> (Arc<Monitor>, Arc<FakeMachine>) 
     (Monitor::new(operator, Arc::new(FdStore::new())), machine)
 }
 
+/// A monitor of a fake machine of this target.
+pub(crate) fn monitor_for(target: Target, machine: FakeMachine) -> Arc<Monitor> {
+    let machine = Arc::new(machine);
+    let operator = fake::operator(&machine, cloister_cgs::catalogue(target), &["-machine", "none"]).unwrap();
+    Monitor::new(operator, Arc::new(FdStore::new()))
+}
+
 /// A negotiated client of an s390x machine.
 pub(crate) fn client() -> (Qmp, Arc<FakeMachine>) {
     let (monitor, machine) = monitor(FakeMachine::s390x());

@@ -12,3 +12,4 @@ mod libvirt;
 mod memory;
 #[cfg(test)]
 mod rules;
+mod sev;
