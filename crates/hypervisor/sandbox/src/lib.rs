@@ -22,9 +22,15 @@
 //! use it.
 //!
 //! **What it is not.** It hides no file but the platform's private keys: a monitor writes where its operator asks, and
-//! the operator may ask for any place that the user may write. It does not cut the network off. A kernel before Linux
-//! 6.19 has no way to put other threads behind Landlock, hence its early place. Kernels without seccomp or Landlock,
-//! and hosts for which there is no filter, are used as they are: [`survey`] says so.
+//! the operator may ask for any place that the user may write. It does not cut the network off. A kernel whose Landlock
+//! is older than version 8 cannot put other threads behind it, hence its early place. The process can undo its own
+//! `prctl(PR_SET_DUMPABLE)`; the list does not look at that call's arguments. A denied call is told to its caller, not
+//! logged. Kernels without seccomp or Landlock, and hosts for which there is no filter, are used as they are:
+//! [`survey`] says so.
+//!
+//! **What it costs.** A boot of Linux takes as long with it as without it, within the noise. Kernels before 5.16 also
+//! switch on their mitigation of Speculative Store Bypass for a process with a filter, which the interpreter may feel;
+//! `-sandbox off` is for them.
 #![forbid(unsafe_code)]
 
 mod calls;
