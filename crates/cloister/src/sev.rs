@@ -9,6 +9,7 @@ mod files;
 mod launch;
 mod measure;
 mod ovmf;
+mod platform;
 mod secret;
 mod session;
 mod verify;
@@ -41,6 +42,9 @@ pub(crate) enum Sev {
     /// Firmware images
     #[command(subcommand)]
     Ovmf(ovmf::Ovmf),
+    /// The machine's owner: make a model platform, export its certificates, change its keys
+    #[command(subcommand)]
+    Platform(platform::Platform),
 }
 
 impl Sev {
@@ -55,6 +59,7 @@ impl Sev {
             Self::Attestation(attestation) => attestation.run(),
             Self::Vmsa(vmsa) => vmsa.run(),
             Self::Ovmf(ovmf) => ovmf.run(),
+            Self::Platform(platform) => platform.run(),
         }
     }
 }
