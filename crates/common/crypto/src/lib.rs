@@ -62,7 +62,7 @@ pub enum Error {
     InvalidP384SecretKey,
     /// Numbers or bytes that are no RSA key for the purpose.
     #[error(
-        "not a usable RSA key: it needs an odd modulus of at most 4096 bits and a public exponent within limits"
+        "not a usable RSA key: it needs an odd modulus of 2048 to 4096 bits and a public exponent within limits"
     )]
     InvalidRsaKey,
     /// A signature does not fit.

@@ -81,7 +81,7 @@ impl fmt::Debug for RsaSecret {
     }
 }
 
-/// A public RSA key of at most 4096 bits.
+/// A public RSA key of 2048 to 4096 bits.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RsaPublic(RsaPublicKey);
 
@@ -96,7 +96,7 @@ impl RsaPublic {
             let big: Vec<u8> = little[..size].iter().rev().copied().collect();
             BoxedUint::from_be_slice_vartime(&big)
         };
-        RsaPublicKey::new_with_max_size(number(modulus), number(exponent), 4096)
+        RsaPublicKey::new_with_size_limits(number(modulus), number(exponent), 2048..=4096)
             .map(Self)
             .map_err(|_| Error::InvalidRsaKey)
     }

@@ -223,6 +223,7 @@ fn numbers_that_are_no_rsa_key_are_refused() {
         (vec![0; 256], vec![1, 0, 1]),
         (vec![0xfe; 256], vec![1, 0, 1]),
         (vec![0xff; 513], vec![1, 0, 1]),
+        (vec![0xff; 255], vec![1, 0, 1]),
         (vec![0xff; 256], vec![]),
         (vec![0xff; 256], vec![0xff; 256]),
         (vec![], vec![]),

@@ -1,5 +1,4 @@
 //! Decoding inverts encoding for every format of SEV, and parsers accept any input without panicking.
-#![expect(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
 
 use cloister_formats::sev::amd_root::{AmdCertificate, Generation};
 use cloister_formats::sev::attestation::Report;

@@ -1,5 +1,4 @@
 //! The tables of states and of tests are complete and agree with each other and with the list of commands.
-#![expect(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
 
 use cloister_formats::sev::command::{Command, GuestState, PlatformState};
 use cloister_formats::sev::states::*;
