@@ -125,7 +125,12 @@ impl Rig {
         let script = Script(Arc::default());
         let seeded = SeededEntropy::new(seed.as_bytes());
         let entropy = Box::new(Scripted { script: script.clone(), seeded });
-        Self { asp: Asp::new(identity, entropy, config), memory: FlatMemory::new(MEMORY), script, mac: Vec::new() }
+        Self {
+            asp: Asp::new(identity, entropy, config),
+            memory: FlatMemory::new(MEMORY),
+            script,
+            mac: Vec::new(),
+        }
     }
 
     /// A processor of a fixed chip whose keys are there already, so that INIT is quick.

@@ -95,7 +95,17 @@ fn platform_states_allow_what_the_table_says() {
                 }
             } else {
                 assert_eq!(status, PLATFORM_STATE, "{what}");
-                assert_eq!(rig.state(), if state == 'U' { 0 } else if state == 'I' { 1 } else { 2 }, "{what}");
+                assert_eq!(
+                    rig.state(),
+                    if state == 'U' {
+                        0
+                    } else if state == 'I' {
+                        1
+                    } else {
+                        2
+                    },
+                    "{what}"
+                );
             }
         }
     }
