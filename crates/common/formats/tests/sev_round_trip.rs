@@ -84,6 +84,9 @@ fn fields_are_at_their_offsets() {
     assert_eq!((init_ex.tmr_len, init_ex.nv_paddr, init_ex.nv_len), (word(0x10), long(0x18), word(0x20)));
     let status = PlatformStatus::parse(&bytes).unwrap();
     assert_eq!((status.state.0, status.flags, status.config, status.build), (2, 3, 0x0504, 7));
+    let owned = PlatformStatus { flags: 1, config: PlatformStatus::CONFIG_ES, ..PlatformStatus::default() };
+    assert_eq!(owned.linux_flags(), 0x101);
+    assert_eq!(u32::from_le_bytes(owned.encode()[3..7].try_into().unwrap()), owned.linux_flags());
     let import = PekCertImport::parse(&bytes).unwrap();
     assert_eq!((import.pek_len, import.oca_paddr, import.oca_len), (word(8), long(16), word(24)));
     let start = LaunchStart::parse(&bytes).unwrap();
@@ -399,6 +402,9 @@ fn amd_certificates_keep_every_byte() {
         assert_eq!(Generation::of_size(certificate.encode().len()), Some(generation));
         assert_eq!(AmdCertificate::parse(&certificate.encode()).unwrap(), certificate);
         assert_eq!(certificate.generation(), generation);
+        assert!(!certificate.is_model());
+        let model = AmdCertificate::new(generation, Usage::ARK, *b"CLOISTER-MODEL-A", [0; 16], &[], &[]);
+        assert!(model.is_model());
         assert_eq!((certificate.key_id(), certificate.certifying_id()), ([7; 16], [8; 16]));
         assert_eq!((&certificate.exponent()[..4], certificate.exponent().len()), (&[1, 0, 1, 0][..], size));
         assert_eq!(certificate.modulus(), vec![0xc5; size]);

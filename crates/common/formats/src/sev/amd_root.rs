@@ -66,6 +66,8 @@ impl Generation {
 impl AmdCertificate {
     /// The only version.
     pub const VERSION: u32 = 1;
+    /// How the name of a key begins that is this program's model of an AMD key: names of AMD's own keys are random.
+    pub const MODEL_PREFIX: &[u8; 14] = b"CLOISTER-MODEL";
 
     /// Reads the certificate at the start of `bytes`, which may go on behind it.
     ///
@@ -178,6 +180,11 @@ impl AmdCertificate {
     /// The name of the key that signed; that of an ARK is its own.
     pub fn certifying_id(&self) -> [u8; 16] {
         get(&self.0, 0x14)
+    }
+
+    /// Whether the key, or the one that signed it, says that it is a model.
+    pub fn is_model(&self) -> bool {
+        [self.key_id(), self.certifying_id()].iter().any(|id| id.starts_with(Self::MODEL_PREFIX))
     }
 
     /// The exponent, little-endian.

@@ -592,4 +592,9 @@ impl PlatformStatus {
     pub const EXTERNAL_OWNER: u8 = 1;
     /// Bit of `config`: SEV-ES is initialised.
     pub const CONFIG_ES: u16 = 1;
+
+    /// The two fields as Linux gives them to programs: bit 0x1 is the owner, bit 0x100 is SEV-ES.
+    pub const fn linux_flags(&self) -> u32 {
+        (self.config as u32) << 8 | self.flags as u32
+    }
 }
