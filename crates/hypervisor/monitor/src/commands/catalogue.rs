@@ -154,7 +154,7 @@ fn query_machines(call: &Call<'_>) -> Reply {
         set("hotpluggable-cpus", json!(false));
         set("numa-mem-supported", json!(false));
         set("deprecated", json!(false));
-        set("acpi", json!(false));
+        set("acpi", json!(machine.target == Some(Target::X86_64)));
         match machine.target {
             Some(Target::S390x) => {
                 set("default-cpu-type", json!("qemu-s390x-cpu"));
