@@ -1,6 +1,6 @@
 //! `cloister sev attestation`.
 
-use super::files::{LIMIT, TrustFiles, certificates, name, read};
+use super::files::{LIMIT, TrustFiles, blob, certificates, name, read};
 use super::hex;
 use crate::out;
 use clap::{Args, Subcommand};
@@ -51,7 +51,7 @@ impl Attestation {
 impl VerifyReport {
     fn run(self) -> anyhow::Result<ExitCode> {
         let expected = Expected {
-            mnonce: self.mnonce.as_deref().map(|text| input::exactly("--mnonce", text)).transpose()?,
+            mnonce: self.mnonce.as_deref().map(|text| blob("--mnonce", text)).transpose()?,
             digest: self
                 .launch_digest
                 .as_deref()

@@ -4,6 +4,7 @@ use anyhow::Context;
 use cloister_formats::sev::amd_root::AmdCertificate;
 use cloister_formats::sev::certificate::Certificate;
 use cloister_formats::sev::chain::Chain;
+use cloister_formats::sev::measurement::Measurement;
 use cloister_owner::sev::certs::{Root, Trust, Verification, verify};
 use cloister_owner::sev::{Keys, input};
 use std::fs::File;
@@ -39,6 +40,22 @@ pub(super) fn read(file: &Path, limit: u64) -> anyhow::Result<Zeroizing<Vec<u8>>
 /// Certificates in any form.
 pub(super) fn certificates(file: &Path) -> anyhow::Result<Chain> {
     Ok(input::certificates(&name(file), &read(file, LIMIT)?)?)
+}
+
+/// A value of an option that is base64 or the name of a file with it, binary or base64, as sevctl takes it.
+pub(super) fn blob<const N: usize>(option: &str, text: &str) -> anyhow::Result<[u8; N]> {
+    let bytes = if Path::new(text).is_file() {
+        input::binary_or_base64(text, &read(text.as_ref(), LIMIT)?, N)?
+    } else {
+        input::exactly::<N>(option, text)?.to_vec()
+    };
+    bytes.try_into().map_err(|_| anyhow::anyhow!("{option} needs {N} bytes"))
+}
+
+/// As [`blob`], for a measurement.
+pub(super) fn measurement(option: &str, text: &str) -> anyhow::Result<Measurement> {
+    let bytes: [u8; Measurement::SIZE] = blob(option, text)?;
+    Measurement::parse(&bytes).map_err(|error| anyhow::anyhow!("{option}: {error}"))
 }
 
 /// The keys of an owner.

@@ -1,5 +1,6 @@
 //! `cloister sev measure`.
 
+use super::files::{blob, measurement as measurement_of};
 use super::hex;
 use super::launch::{Inputs, LaunchArgs};
 use crate::out;
@@ -29,8 +30,8 @@ impl Measure {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         // Small inputs first: who mistyped one need not wait for the large ones.
         let nonce = match (&self.nonce, &self.launch_measure_blob) {
-            (Some(nonce), _) => Some(input::exactly("--nonce", nonce)?),
-            (None, Some(blob)) => Some(input::measurement("--launch-measure-blob", blob)?.mnonce),
+            (Some(nonce), _) => Some(blob("--nonce", nonce)?),
+            (None, Some(text)) => Some(measurement_of("--launch-measure-blob", text)?.mnonce),
             (None, None) => None,
         };
         let (tik, _) = self.launch.keys.read()?;

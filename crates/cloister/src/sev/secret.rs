@@ -1,6 +1,6 @@
 //! `cloister sev secret`.
 
-use super::files::{KeyFiles, name, read};
+use super::files::{KeyFiles, measurement, name, read};
 use crate::out;
 use clap::{Args, Subcommand};
 use cloister_crypto::{Entropy, SystemEntropy};
@@ -66,7 +66,7 @@ impl Secret {
 impl Build {
     fn run(self) -> anyhow::Result<ExitCode> {
         anyhow::ensure!(self.header != self.payload, "header and payload need two files");
-        let measurement = input::measurement("--launch-measure-blob", &self.launch_measure_blob)?;
+        let measurement = measurement("--launch-measure-blob", &self.launch_measure_blob)?;
         let (Some(tik), Some(tek)) = self.keys.read()? else {
             anyhow::bail!("a packet needs both keys of the session: give --tik and --tek, or --tk");
         };

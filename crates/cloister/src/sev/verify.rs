@@ -1,12 +1,11 @@
 //! `cloister sev verify`.
 
-use super::files::{name, open};
+use super::files::{measurement, name, open};
 use super::launch::LaunchArgs;
 use crate::out;
 use clap::Args;
-use cloister_crypto::sha256;
+use cloister_crypto::{Secret, sha256};
 use cloister_owner::sev::explain::{Case, Change, Contents, Kernel, SaveAreas, explain};
-use cloister_owner::sev::input;
 use cloister_owner::sev::measure::Firmware;
 use serde_json::json;
 use std::path::PathBuf;
@@ -32,11 +31,16 @@ pub(crate) struct Verify {
 
 impl Verify {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let measured = input::measurement("--measurement", &self.measurement)?;
+        let measured = measurement("--measurement", &self.measurement)?;
         let api = self.launch.api()?;
         let (Some(tik), tek) = self.launch.keys.read()? else {
             anyhow::bail!("a measurement is verified with the TIK: give --tik, or --tk");
         };
+        if tik == Secret::default() {
+            super::notice(
+                "warning: the TIK is all zeros, as in a launch without a session: anybody can compute such a measurement",
+            );
+        }
         let inputs = self.launch.read()?;
         let others = if self.no_explain { &[][..] } else { &self.also[..] };
         let others: Vec<Firmware> = others

@@ -5,7 +5,6 @@ use std::io::Read;
 use base64ct::{Base64, Base64Unpadded, Encoding};
 use cloister_crypto::{Secret, Sha256};
 use cloister_formats::sev::chain::Chain;
-use cloister_formats::sev::measurement::Measurement;
 use cloister_formats::sev::policy::Policy;
 
 use super::{SevError, zip};
@@ -21,18 +20,19 @@ pub fn from_base64(what: &str, text: &str) -> Result<Vec<u8>, SevError> {
 }
 
 /// Bytes that are base64 text or the thing itself: exactly `size` bytes are taken as they are.
+///
+/// # Errors
+/// If neither has that length.
 pub fn binary_or_base64(what: &str, bytes: &[u8], size: usize) -> Result<Vec<u8>, SevError> {
-    let wrong = |have| SevError::Length {
-        what: what.to_owned(),
-        have,
-        need: size,
-        hint: "give the file itself or its base64 text",
-    };
     if bytes.len() == size {
         return Ok(bytes.to_vec());
     }
-    let decoded = decode(bytes).ok_or_else(|| wrong(bytes.len()))?;
-    if decoded.len() == size { Ok(decoded) } else { Err(wrong(decoded.len())) }
+    decode(bytes).filter(|decoded| decoded.len() == size).ok_or_else(|| SevError::Length {
+        what: what.to_owned(),
+        have: bytes.len(),
+        need: size,
+        hint: "give the file itself or its base64 text",
+    })
 }
 
 /// A key of 16 bytes, raw.
@@ -56,20 +56,6 @@ pub fn both_keys(what: &str, bytes: &[u8]) -> Result<super::Keys, SevError> {
     let (tek, tik) = bytes.split_at_checked(16).ok_or_else(wrong)?;
     let (tek, tik) = (Secret::from_slice(tek).ok_or_else(wrong)?, Secret::from_slice(tik).ok_or_else(wrong)?);
     Ok(super::Keys { tik, tek })
-}
-
-/// The blob of `query-sev-launch-measure` in base64.
-pub fn measurement(what: &str, text: &str) -> Result<Measurement, SevError> {
-    let bytes = from_base64(what, text)?;
-    match Measurement::parse(&bytes) {
-        Ok(measurement) if bytes.len() == Measurement::SIZE => Ok(measurement),
-        _ => Err(SevError::Length {
-            what: what.to_owned(),
-            have: bytes.len(),
-            need: Measurement::SIZE,
-            hint: "a measurement is the MAC of 32 bytes and the nonce of 16, as query-sev-launch-measure gives them",
-        }),
-    }
 }
 
 /// Bytes of exactly `N` in base64.
