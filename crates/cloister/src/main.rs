@@ -8,6 +8,7 @@ mod command;
 mod demo;
 mod desk;
 mod doctor;
+mod inject;
 mod log;
 mod out;
 mod pv;

@@ -2,7 +2,7 @@
 
 use crate::command::words;
 use crate::desk::Desk;
-use crate::{log, out, signals, wiring};
+use crate::{inject, log, out, signals, wiring};
 use anyhow::Context;
 use cloister_chardev::process::{PidFile, Ready, daemonize};
 use cloister_machines::{End, Report};
@@ -32,6 +32,10 @@ pub(crate) fn run(name: &OsStr, invocation: &Invocation, args: &[String], ready:
             out::line(log::help().trim_end());
             ExitCode::SUCCESS
         }
+        Ok(Outcome::Run(line)) if inject::asks_for_help(&line) => {
+            out::line(&inject::help());
+            ExitCode::SUCCESS
+        }
         Ok(Outcome::Run(line)) if line.daemonize && ready.is_none() => {
             let args: Vec<OsString> = args.iter().map(OsString::from).collect();
             match daemonize(name, &args) {
@@ -55,6 +59,7 @@ pub(crate) fn run(name: &OsStr, invocation: &Invocation, args: &[String], ready:
 
 fn start(line: CommandLine, catalogue: Catalogue, ready: Option<Ready>) -> anyhow::Result<ExitCode> {
     log::start(&line)?;
+    inject::check(&line)?;
     // A daemon leaves its folder.
     let picture = line.memory_map.as_ref().map(|map| std::path::absolute(&map.path)).transpose()?;
     let rules = cloister_sandbox::Rules::of(&line);

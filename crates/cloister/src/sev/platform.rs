@@ -129,7 +129,9 @@ impl Platform {
             Self::Show(show) => show.run(),
             Self::Export(export) => export.run(),
             Self::Reset(Change { folder }) => changed(&folder, "the platform was reset", Machine::reset),
-            Self::Rotate(Change { folder }) => changed(&folder, "the platform has a new PDH", Machine::pdh_gen),
+            Self::Rotate(Change { folder }) => {
+                changed(&folder, "the platform has a new PDH", Machine::pdh_gen)
+            }
             Self::PekGen(Change { folder }) => {
                 changed(&folder, "the platform has a new OCA, PEK and PDH", Machine::pek_gen)
             }

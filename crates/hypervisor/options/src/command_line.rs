@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::chardev::{CharBackend, Chardev};
 use crate::error::{Location, Warning};
+use crate::inject::Injection;
 use crate::invocation::Target;
 use crate::process::{Actions, AddFd, MemoryMap, Sandbox};
 use crate::schema::Properties;
@@ -93,6 +94,8 @@ pub struct CommandLine {
     pub icount: Option<Icount>,
     /// `-seed`: reproducible entropy.
     pub seed: Option<u64>,
+    /// `-inject`: faults of the modelled firmware.
+    pub injections: Vec<Injection>,
     /// `-platform`: the folder of the model platform.
     pub platform: Option<PathBuf>,
     /// `-msg timestamp=`.

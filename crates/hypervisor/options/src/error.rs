@@ -324,6 +324,10 @@ pub enum Problem {
     IcountAlignSleep,
     #[error("Invalid seed number: {0}")]
     Seed(String),
+    #[error(
+        "Invalid injection: {0}\nIt is MECHANISM.OPERATION=STATUS[@N], for example sev.launch_secret=HWERROR_PLATFORM@1;\n'-inject help' lists operations and statuses."
+    )]
+    Inject(String),
 }
 
 impl Problem {

@@ -12,6 +12,7 @@ mod devno;
 mod error;
 mod flat;
 mod help;
+mod inject;
 mod introspection;
 mod invocation;
 mod items;
@@ -40,6 +41,7 @@ pub use command_line::{
 pub use devno::DeviceNumber;
 pub use error::{Location, OptionError, Problem, Warning};
 pub use flat::{FlatOptions, parse_flat, print_flat};
+pub use inject::Injection;
 pub use introspection::{
     OptionInfo, ParameterInfo, ParameterKind, command_line_options, command_line_options_json,
 };

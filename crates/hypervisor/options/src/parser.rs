@@ -155,6 +155,7 @@ struct Simple {
     name: Option<String>,
     uuid: Option<[u8; 16]>,
     seed: Option<u64>,
+    injections: Vec<crate::inject::Injection>,
     platform: Option<String>,
     message_timestamps: bool,
     message_guest_name: bool,

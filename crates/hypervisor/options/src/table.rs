@@ -322,6 +322,7 @@ const OPTIONS: &[OptionSpec] = &[
         ],
     ),
     value("seed", "number", Section::Debug, "start all random numbers from this one", take::seed),
+    value("inject", "mechanism.operation=status[@n]", Section::Debug, "make the nth such operation of the model platform's firmware fail, by default the first\n('-inject help' for operations and statuses); may be repeated: sev.launch_secret=HWERROR_PLATFORM@1", take::inject),
     value("gdb", "dev", Section::Debug, "wait for gdb: tcp::PORT, unix:PATH,server=on,wait=off, stdio, pty, chardev:ID or none", characters::gdb),
     flag("s", Section::Debug, "the same as -gdb tcp::1234", characters::gdb_default),
     value("memory-map", "FILE.svg|FILE.png", Section::Debug, "at the end, draw who owns each page of the guest's memory", process::memory_map),

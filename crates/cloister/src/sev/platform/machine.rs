@@ -35,11 +35,6 @@ impl Folder {
     pub(super) fn start(&self) -> anyhow::Result<Machine> {
         Machine::start(&self.path()?, Box::new(SystemEntropy))
     }
-
-    /// Takes it into use, for work at the mailbox itself.
-    pub(in crate::sev) fn open(&self) -> anyhow::Result<SevPlatform> {
-        Ok(SevPlatform::open(&self.path()?)?)
-    }
 }
 
 /// The machine, in use: nobody else can have it as long as this value lives.
@@ -62,7 +57,8 @@ impl Machine {
             );
         }
         let roots = platform.identity().roots().to_vec();
-        let host = SevHost::new(Arc::new(HostKernel::new(Arc::new(Silicon::with_entropy(platform, entropy)))));
+        let host =
+            SevHost::new(Arc::new(HostKernel::new(Arc::new(Silicon::with_entropy(platform, entropy)))));
         Ok(Self { folder: folder.to_owned(), switches, roots, host })
     }
 
@@ -91,8 +87,13 @@ impl Machine {
             None => newest,
         };
         found.with_context(|| {
-            let has: Vec<_> = self.roots.iter().map(|root| root.ark.generation().bits().to_string()).collect();
-            let has = if has.is_empty() { "no roots".into() } else { format!("roots of {} bits", has.join(" and ")) };
+            let has: Vec<_> =
+                self.roots.iter().map(|root| root.ark.generation().bits().to_string()).collect();
+            let has = if has.is_empty() {
+                "no roots".into()
+            } else {
+                format!("roots of {} bits", has.join(" and "))
+            };
             format!("the {} has {has}; choose with --bits, or make another platform", self.place())
         })
     }
@@ -143,6 +144,9 @@ impl Machine {
                     }
                     Status::INVALID_CERTIFICATE | Status::BAD_SIGNATURE => {
                         ": is the OCA self-signed, and is this its private key?"
+                    }
+                    Status::SECURE_DATA_INVALID => {
+                        "; its flash is damaged or another chip's: `cloister sev platform reset` makes new keys"
                     }
                     Status::HWERROR_PLATFORM => ": can the platform's folder be written?",
                     _ => "",

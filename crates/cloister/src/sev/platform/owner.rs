@@ -54,7 +54,10 @@ impl Generate {
             self.force,
         )?;
         out::line(&format!("{}: OCA, SHA-256 {}", name(&self.certificate), show::fingerprint(Some(&oca))));
-        out::line(&format!("{}: its private key; whoever has it can own platforms in your name", name(&self.key)));
+        out::line(&format!(
+            "{}: its private key; whoever has it can own platforms in your name",
+            name(&self.key)
+        ));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -103,6 +103,7 @@ impl Builder<'_> {
             boot,
             icount: self.icount,
             seed: line.seed,
+            injections: line.injections,
             platform: path(line.platform),
             message_timestamps: line.message_timestamps,
             message_guest_name: line.message_guest_name,

@@ -445,6 +445,11 @@ pub(crate) fn seed(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
     Ok(())
 }
 
+pub(crate) fn inject(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    b.line.injections.push(crate::inject::Injection::parse(given.value)?);
+    Ok(())
+}
+
 pub(crate) fn nodefaults(b: &mut Builder<'_>, _: &Given<'_>) -> Taken {
     b.line.no_defaults = true;
     Ok(())
