@@ -33,7 +33,7 @@ impl Door for Platform {
                 size: SIZE,
                 slots: self.slots.clone(),
             }),
-            Request::HostAccess { page, .. } if page == 9 => Response::Refused("not that one".into()),
+            Request::HostAccess { page: 9, .. } => Response::Refused("not that one".into()),
             _ => Response::Done,
         }
     }

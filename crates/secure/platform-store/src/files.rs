@@ -1,10 +1,11 @@
 //! Files of a platform folder: atomic, never overwriting, keys for the owner only.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 use crate::PlatformError;
@@ -88,12 +89,14 @@ pub(crate) fn remove(file: &Path) -> Result<(), PlatformError> {
     }
 }
 
-fn write(file: &Path, contents: &[u8], mode: u32) -> Result<tempfile::NamedTempFile, PlatformError> {
+fn write(file: &Path, contents: &[u8], mode: u32) -> Result<NamedTempFile<File>, PlatformError> {
     let folder = file.parent().unwrap_or(Path::new("."));
+    // For writing only: a sandbox lets a running machine make new files in its folder and read none of them.
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(mode);
     let mut temporary = tempfile::Builder::new()
         .prefix(".new-")
-        .permissions(Permissions::from_mode(mode))
-        .tempfile_in(folder)
+        .make_in(folder, |path| options.open(path))
         .map_err(PlatformError::io("create a file for", file))?;
     temporary.write_all(contents).map_err(PlatformError::io("write", file))?;
     temporary.as_file().sync_all().map_err(PlatformError::io("write", file))?;

@@ -1,4 +1,5 @@
 //! The platform folder of an AMD machine as its users see it.
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -94,6 +95,26 @@ fn the_flash_is_kept_replaced_and_erased() {
     platform.keep_flash(None).unwrap();
     platform.keep_flash(None).unwrap();
     assert_eq!(platform.flash().unwrap(), None);
+}
+
+/// The sandbox of a running machine denies it to read what comes to lie in its folder.
+#[test]
+fn the_flash_is_kept_by_a_process_that_may_read_nothing() {
+    use landlock::{AccessFs, Ruleset, RulesetAttr, RulesetStatus};
+    let base = tempfile::tempdir().unwrap();
+    let folder = base.path().join("epyc");
+    create(&folder);
+    let platform = SevPlatform::open(&folder).unwrap();
+    let flash = folder.join("sev-flash.bin");
+    let confined = std::thread::spawn(move || {
+        let rules = Ruleset::default().handle_access(AccessFs::ReadFile).unwrap().create().unwrap();
+        let confined = rules.restrict_self().unwrap().ruleset != RulesetStatus::NotEnforced;
+        platform.keep_flash(Some(&[1; 64])).unwrap();
+        platform.keep_flash(Some(&[2; 64])).unwrap();
+        assert_eq!(platform.flash().is_err(), confined);
+    });
+    confined.join().unwrap();
+    assert_eq!(fs::read(flash).unwrap(), [2; 64]);
 }
 
 #[test]

@@ -270,3 +270,63 @@ fn when_a_vm_is_gone_the_firmware_knows_no_guest() {
     let lower::Response::Asp { status: 0, buffer, .. } = answer else { panic!("{answer:?}") };
     assert_eq!((buffer[2], buffer[8]), (0, 0), "shut down, no guests");
 }
+
+/// A guest goes from one platform to another, page by page, and arrives with its content.
+#[test]
+fn a_guest_is_sent_and_received() {
+    let (from, to) = (ephemeral(b"from", Sev::default()), ephemeral(b"to", Sev::default()));
+    let (source, target) = (vm(&from, VmType::Default), vm(&to, VmType::Default));
+    let page: Vec<u8> = (0..4096u32).map(|number| (number / 7) as u8).collect();
+    source.memory().load(0x5000, &page).unwrap();
+    source.sev_init(false).unwrap();
+    source.sev_launch_start(0, 0, vec![], vec![]).unwrap();
+    source.sev_launch_update_data(0x5000, 4096).unwrap();
+    source.sev_launch_measure().unwrap();
+    source.sev_launch_finish().unwrap();
+
+    let (receiver_pdh, receiver_chain) = target.sev_host().pdh_cert_export().unwrap();
+    let (sender_pdh, _) = source.sev_host().pdh_cert_export().unwrap();
+    let start = |session_len| SevCommand::SendStart {
+        pdh: receiver_pdh.clone(),
+        platform: receiver_chain.clone(),
+        // This policy asks for no root; KVM wants the bytes all the same.
+        amd: vec![0; 832 * 2],
+        session_len,
+    };
+    let asked = source.sev(start(0)).unwrap();
+    assert_eq!(
+        (asked.ret, asked.fw_error, asked.data),
+        (EIO, Status::INVALID_LENGTH.0, SevData::Length(128))
+    );
+    let SevData::Bytes(session) = source.sev(start(128)).unwrap().ok().unwrap() else { panic!("no session") };
+    let update = |header_len, payload_len| SevCommand::SendUpdateData {
+        guest_physical: 0x5000,
+        len: 4096,
+        header_len,
+        payload_len,
+    };
+    let asked = source.sev(update(0, 0)).unwrap();
+    assert_eq!((asked.ret, asked.fw_error), (EIO, Status::INVALID_LENGTH.0));
+    assert!(matches!(asked.data, SevData::Lengths(52, _)));
+    let SevData::Pair(header, payload) = source.sev(update(52, 4096)).unwrap().ok().unwrap() else {
+        panic!("no packet")
+    };
+    assert_ne!(payload, page);
+    source.sev(SevCommand::SendFinish).unwrap().ok().unwrap();
+
+    target.sev_init(false).unwrap();
+    let start = SevCommand::ReceiveStart { policy: 0, handle: 0, pdh: sender_pdh, session };
+    assert!(matches!(target.sev(start).unwrap().ok().unwrap(), SevData::Handle(_)));
+    // A host that changes the packet on its way is found out.
+    let mut changed = payload.clone();
+    changed[100] ^= 1;
+    let receive =
+        |payload| SevCommand::ReceiveUpdateData { header: header.clone(), guest_physical: 0x7000, payload };
+    let refusal = target.sev(receive(changed)).unwrap();
+    assert_eq!((refusal.ret, refusal.fw_error), (EIO, Status::BAD_MEASUREMENT.0));
+    target.sev(receive(payload)).unwrap().ok().unwrap();
+    target.sev(SevCommand::ReceiveFinish).unwrap().ok().unwrap();
+    assert_eq!(target.sev_guest_status().unwrap().state, 3);
+    assert_eq!(target.sev_dbg_decrypt(0x7000, 4096).unwrap(), page);
+    assert_ne!(peek(&target, 0x7000), page);
+}
