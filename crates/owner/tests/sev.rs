@@ -515,6 +515,14 @@ fn explain_names_two_differences_at_once_and_a_forgotten_es() {
     let measured = l.measured(&l.firmware, Some(l.hashes()), cpus, &l.keys.tik, 5, BASE_API);
     let found = l.explained(5, &measured);
     assert_eq!(found.iter().map(|change| change.0).collect::<Vec<_>>(), ["VMSA", "number of vCPUs"]);
+    let older = Api { major: 1, minor: 51, build: 3 };
+    let base = Some((2, VmsaForm::Legacy, "EPYC-Milan"));
+    let measured_older = l.measured(&l.firmware, None, base, &l.keys.tik, 5, older);
+    let found = l.explained(5, &measured_older);
+    assert_eq!(
+        found.iter().map(|change| change.0).collect::<Vec<_>>(),
+        ["kernel-hashes", "API version and build"]
+    );
     let case = Case {
         tik: &l.keys.tik,
         tek: None,

@@ -117,7 +117,14 @@ impl LaunchArgs {
             }
             return Ok(None);
         };
-        let firmware = Firmware::read(&name(file), open(file)?)?;
+        // The files are hashed at the same time: hashing is all the work there is.
+        let (firmware, kernel) = std::thread::scope(|scope| {
+            let read = || -> anyhow::Result<_> { Ok(Firmware::read(&name(file), open(file)?)?) };
+            let firmware = scope.spawn(read);
+            let kernel = self.kernel.as_deref().map(|kernel| self.kernel(kernel)).transpose();
+            (joined(firmware.join()), kernel)
+        });
+        let (firmware, kernel) = (firmware?, kernel?);
         if firmware.size() == 0 || firmware.size() % 4096 != 0 {
             super::notice(&format!(
                 "warning: {} has {} bytes, which is not a multiple of 4096: QEMU takes no such firmware",
@@ -125,7 +132,6 @@ impl LaunchArgs {
                 firmware.size()
             ));
         }
-        let kernel = self.kernel.as_deref().map(|kernel| self.kernel(kernel)).transpose()?;
         if kernel.is_some() {
             firmware.hashes_area()?;
         }
@@ -172,11 +178,13 @@ impl LaunchArgs {
         if cmdline.bytes().any(|byte| byte == 0) {
             anyhow::bail!("--cmdline contains a NUL; QEMU adds the one at the end by itself");
         }
-        let (_, kernel) = input::hash(&name(file), open(file)?)?;
-        let initrd = match &self.initrd {
-            Some(initrd) => input::hash(&name(initrd), open(initrd)?)?.1,
-            None => sha256(&[]),
-        };
+        let hash = |file: &Path| -> anyhow::Result<[u8; 32]> { Ok(input::hash(&name(file), open(file)?)?.1) };
+        let (kernel, initrd) = std::thread::scope(|scope| {
+            let kernel = scope.spawn(|| hash(file));
+            let initrd = self.initrd.as_deref().map_or_else(|| Ok(sha256(&[])), hash);
+            (joined(kernel.join()), initrd)
+        });
+        let (kernel, initrd) = (kernel?, initrd?);
         let hashes = KernelHashes { cmdline: sha256(&cmdline_bytes(cmdline.as_bytes())), initrd, kernel };
         Ok(KernelInput { file: name(file), initrd: self.initrd.as_deref().map(name), cmdline, hashes })
     }
@@ -204,6 +212,11 @@ impl LaunchArgs {
         };
         Ok(Some(Cpus::build(firmware, count, self.vmsa.into(), signature)?))
     }
+}
+
+/// What a thread came to; a panic goes on here.
+fn joined<T>(ended: std::thread::Result<T>) -> T {
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// A save area from a file.

@@ -104,7 +104,7 @@ pub fn explain(case: &Case<'_>, measured: &Measurement) -> Vec<Vec<Change>> {
     if !found.is_empty() {
         return found;
     }
-    if let Some(change) = search.other_api() {
+    if let Some(change) = search.other_api(&given, u8::MAX) {
         return vec![vec![change]];
     }
     let mut pairs = Vec::new();
@@ -121,11 +121,27 @@ pub fn explain(case: &Case<'_>, measured: &Measurement) -> Vec<Vec<Change>> {
     }
     // SEV-ES that was left out altogether: the policy's bit, the CPU and how many of them.
     let es = Policy(case.policy.0 ^ Policy::ES);
-    let Some(es) = space.policies.iter().position(|policy| *policy == es) else { return Vec::new() };
-    let triples = (1..sizes[AREAS])
-        .flat_map(|areas| (1..sizes[COUNT]).map(move |count| (areas, count)))
-        .map(|(areas, count)| with(given, &[(POLICY, es), (AREAS, areas), (COUNT, count)]));
-    search.all(triples.collect())
+    if let Some(es) = space.policies.iter().position(|policy| *policy == es) {
+        let triples = (1..sizes[AREAS])
+            .flat_map(|areas| (1..sizes[COUNT]).map(move |count| (areas, count)))
+            .map(|(areas, count)| with(given, &[(POLICY, es), (AREAS, areas), (COUNT, count)]));
+        let found = search.all(triples.collect());
+        if !found.is_empty() {
+            return found;
+        }
+    }
+    // Another version and one more difference; of policies, those that differ in one flag.
+    for point in (0..DIMENSIONS).filter(|dimension| *dimension != COUNT).flat_map(|dimension| {
+        let most = if dimension == POLICY { sizes[POLICY].min(7) } else { sizes[dimension] };
+        (1..most).map(move |value| with(given, &[(dimension, value)]))
+    }) {
+        if let Some(change) = search.other_api(&point, USUAL_MINOR) {
+            let mut changes = search.changes(&point);
+            changes.push(change);
+            return vec![changes];
+        }
+    }
+    Vec::new()
 }
 
 /// A choice of one value per dimension; 0 is what was given.
@@ -402,14 +418,16 @@ impl Search<'_> {
         ct_eq(&computed.mac, &self.measured.mac)
     }
 
-    /// Every version and build there can be.
-    fn other_api(&mut self) -> Option<Change> {
-        let digest = self.digest(&[0; DIMENSIONS], self.case.policy)?;
+    /// Every build of every version up to a minor one.
+    fn other_api(&mut self, point: &Point, minor: u8) -> Option<Change> {
+        let policy = self.space.policies[point[POLICY]];
+        let digest = self.digest(point, policy)?;
+        let tik = &self.space.keys[point[KEY]];
         let given = self.case.api;
-        let versions = (0..=MAX_MAJOR).flat_map(|major| (0..=u8::MAX).map(move |minor| (major, minor)));
+        let versions = (0..=MAX_MAJOR).flat_map(|major| (0..=minor).map(move |minor| (major, minor)));
         let mut all =
             versions.flat_map(|(major, minor)| (0..=u8::MAX).map(move |build| Api { major, minor, build }));
-        let fits = all.find(|api| self.agrees(self.case.tik, *api, self.case.policy, digest))?;
+        let fits = all.find(|api| self.agrees(tik, *api, policy, digest))?;
         Some(Change {
             input: "API version and build",
             given: api_name(given),
@@ -505,5 +523,7 @@ fn api_name(api: Api) -> String {
 const MAX_CPUS: u32 = 256;
 /// The highest major version that is tried; there have been 0 and 1.
 const MAX_MAJOR: u8 = 1;
+/// The highest minor version that is tried together with another difference.
+const USUAL_MINOR: u8 = 63;
 /// The most explanations: several can only be different names for the same bytes.
 const MOST: usize = 4;

@@ -32,9 +32,11 @@ impl Firmware {
         let (mut hash, mut tail) = (Sha256::new(), Vec::new());
         let size = input::stream(file, &mut reader, |part| {
             hash.update(part);
-            tail.extend_from_slice(part);
-            let surplus = tail.len().saturating_sub(ovmf::TAIL);
+            // Only what can still be among the last bytes is copied.
+            let part = &part[part.len().saturating_sub(ovmf::TAIL)..];
+            let surplus = (tail.len() + part.len()).saturating_sub(ovmf::TAIL);
             tail.drain(..surplus);
+            tail.extend_from_slice(part);
         })?;
         Ok(Self { file: file.to_owned(), size, hash, tail })
     }
