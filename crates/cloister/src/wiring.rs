@@ -1,11 +1,15 @@
 //! Putting a machine in front of a platform: doors, host kernel, silicon.
 
+use crate::inject;
+use cloister_control::{ControlError, SevControl, SevPlatformInfo};
+use cloister_crypto::{Entropy, SeededEntropy, SystemEntropy};
 use cloister_host_kernel::HostKernel;
+use cloister_machines::q35::{self, Q35};
 use cloister_machines::s390_ccw::S390Ccw;
 use cloister_machines::{MachineError, NoneMachine, Outlets, Run};
-use cloister_options::CommandLine;
-use cloister_platform::{Door, Loopback};
-use cloister_platform_store::Platform;
+use cloister_options::{CommandLine, Target};
+use cloister_platform::{Door, Loopback, SevHost};
+use cloister_platform_store::{Environment, Platform, PlatformError, SevPlatform};
 use cloister_silicon_s390x::Silicon;
 use std::sync::Arc;
 
@@ -16,7 +20,14 @@ pub(crate) fn any_machine(
     outlets: Outlets,
 ) -> anyhow::Result<Arc<dyn Run>> {
     if line.machine.name == "none" {
-        return Ok(Arc::new(NoneMachine::new(line, "none: no guest can run on this machine".into(), true)));
+        let machine = NoneMachine::new(line, "none: no guest can run on this machine".into(), true);
+        return Ok(match line.target {
+            Target::X86_64 => Arc::new(machine.with_sev(Box::new(AmdPlatform(line.clone())))),
+            Target::S390x | Target::Ppc64 => Arc::new(machine),
+        });
+    }
+    if line.target == Target::X86_64 {
+        return Ok(Arc::new(Q35::with_outlets(line, amd_door(line)?, outlets)?));
     }
     Ok(machine(line, platform()?, outlets)?)
 }
@@ -28,11 +39,44 @@ pub(crate) fn machine(
     platform: Platform,
     outlets: Outlets,
 ) -> Result<Arc<S390Ccw>, MachineError> {
-    let silicon = Arc::new(Silicon::new(platform));
+    let upper = upper_door(line, Arc::new(Silicon::new(platform)));
+    Ok(Arc::new(S390Ccw::with_outlets(line, upper, outlets)?))
+}
+
+/// The host kernel in front of some silicon.
+fn upper_door(line: &CommandLine, silicon: Arc<dyn cloister_firmware_api::Door>) -> Arc<dyn Door> {
     let loopback = line.accel.first().is_some_and(|accel| accel.properties.text("door") == Some("loopback"));
     let lower: Arc<dyn cloister_firmware_api::Door> =
         if loopback { Arc::new(cloister_firmware_api::Loopback::new(silicon)) } else { silicon };
     let upper: Arc<dyn Door> = Arc::new(HostKernel::new(lower));
-    let upper: Arc<dyn Door> = if loopback { Arc::new(Loopback::new(upper)) } else { upper };
-    Ok(Arc::new(S390Ccw::with_outlets(line, upper, outlets)?))
+    if loopback { Arc::new(Loopback::new(upper)) } else { upper }
+}
+
+/// A modelled AMD machine: the one of `-platform`, of the environment or of the usual folders; else one that lives as
+/// long as this door. With `-seed` its random numbers repeat.
+fn amd_door(line: &CommandLine) -> Result<Arc<dyn Door>, PlatformError> {
+    let entropy = || -> Box<dyn Entropy + Send> {
+        match line.seed {
+            Some(seed) => Box::new(SeededEntropy::new(&seed.to_be_bytes())),
+            None => Box::new(SystemEntropy),
+        }
+    };
+    let environment = Environment::of_this_process();
+    let platform = SevPlatform::resolve(line.platform.as_deref(), &environment, &mut *entropy())?;
+    let silicon = cloister_silicon_x86::Silicon::with_entropy(platform, entropy());
+    for fault in inject::sev_faults(line).unwrap_or_default() {
+        silicon.inject(fault.command.0, fault.nth, fault.status.0);
+    }
+    Ok(upper_door(line, Arc::new(silicon)))
+}
+
+/// The platform that a machine of this command line would have. It is taken into use for a question only, so that it is
+/// free for machines.
+struct AmdPlatform(CommandLine);
+
+impl SevControl for AmdPlatform {
+    fn capabilities(&self) -> Result<SevPlatformInfo, ControlError> {
+        let door = amd_door(&self.0).map_err(|why| ControlError::new(why.to_string()))?;
+        q35::SevPlatform(SevHost::new(door)).capabilities()
+    }
 }

@@ -67,7 +67,15 @@ impl MemoryMap {
         let runs = vm.page_states(0..pages)?;
         let seen =
             Observation { platform: platform.platform, model: platform.model, pages, runs, conversions };
-        Self::new(seen, |page, bytes| vm.memory().peek(page * PAGE as u64, bytes))
+        let slots = vm.memory().slots();
+        // Pages are those of the backing store: what no slot shows, nobody has touched.
+        Self::new(seen, |page, bytes| match slots.iter().find_map(|slot| slot.guest(page * PAGE as u64)) {
+            Some(address) => vm.memory().peek(address, bytes),
+            None => {
+                bytes.fill(0);
+                Ok(())
+            }
+        })
     }
 
     /// The map of what was observed; `peek` reads pages of the host's half.
