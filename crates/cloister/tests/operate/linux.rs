@@ -76,7 +76,7 @@ fn inject_nmi_reaches_the_kernel_as_restart_and_no_shutdown_keeps_it() {
 #[test]
 fn a_protected_guest_shows_no_registers_and_only_the_hosts_view_of_its_memory() {
     for protected in [false, true] {
-        let guest = holding(protected);
+        let guest = holding(protected, &[]);
         guest.waits_for("console", "marker written");
         let mut qmp = guest.qmp();
         qmp.execute("stop", json!({}));
@@ -106,7 +106,7 @@ fn a_protected_guest_shows_no_registers_and_only_the_hosts_view_of_its_memory() 
 }
 
 /// The demo guest, waiting with its marker in a page.
-fn holding(protected: bool) -> Guest {
+pub(crate) fn holding(protected: bool, more: &[&str]) -> Guest {
     let folder = tempfile::tempdir().unwrap();
     assemble("demo.s", &folder.path().join("kernel"));
     std::fs::write(folder.path().join("parmfile"), "hold").unwrap();
@@ -137,18 +137,19 @@ fn holding(protected: bool) -> Guest {
     } else {
         options.extend(["-kernel", "kernel", "-append", "hold"]);
     }
+    options.extend(more);
     Guest::machine(folder, &options)
 }
 
 /// Debian's kernel with a shell on the console.
-struct Linux {
-    guest: Guest,
+pub(crate) struct Linux {
+    pub(crate) guest: Guest,
     console: UnixStream,
     seen: String,
 }
 
 impl Linux {
-    fn boot(options: &[&str]) -> Option<Self> {
+    pub(crate) fn boot(options: &[&str]) -> Option<Self> {
         let kernels = cache("s390x");
         if !kernels.join("vmlinuz-6.12").exists() {
             skip("no kernels");
@@ -172,7 +173,7 @@ impl Linux {
         Some(linux)
     }
 
-    fn types(&mut self, keys: &str) {
+    pub(crate) fn types(&mut self, keys: &str) {
         self.console.write_all(keys.as_bytes()).unwrap();
     }
 
@@ -187,8 +188,20 @@ impl Linux {
 
     /// Waits for text on the console and forgets what came before.
     #[track_caller]
-    fn says(&mut self, text: &str) {
+    pub(crate) fn says(&mut self, text: &str) {
         assert!(self.says_within(text, LIMIT), "no {text:?} in {:?}\n{}", self.seen, self.guest.text("err"));
+    }
+
+    /// The next line of the console.
+    #[track_caller]
+    pub(crate) fn line(&mut self) -> String {
+        let end = Instant::now() + LIMIT;
+        while !self.seen.contains('\n') {
+            assert!(Instant::now() < end, "no line in {:?}", self.seen);
+            self.says_within("\0", Duration::from_millis(100));
+        }
+        let line: String = self.seen.drain(..=self.seen.find('\n').unwrap()).collect();
+        line.trim_end().to_owned()
     }
 
     fn says_within(&mut self, text: &str, time: Duration) -> bool {
