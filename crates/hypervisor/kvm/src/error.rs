@@ -76,6 +76,16 @@ pub enum Error {
         /// Its length.
         length: usize,
     },
+    /// A slot shows memory that there is not.
+    #[error("{command} was not called: the guest's backing store has no {length:#x} bytes at {at:#x}")]
+    NoMemory {
+        /// The ioctl's name.
+        command: &'static str,
+        /// First byte in the backing store.
+        at: u64,
+        /// Bytes.
+        length: u64,
+    },
     /// The kernel's answer contradicts itself.
     #[error(
         "{command}: the kernel answered {what}; this is a fault of the kernel, report it with its version"

@@ -65,6 +65,11 @@ pub const LAYOUTS: &[&Layout] = &[
     &PvInfoDump::AS_C,
     &PvInfoVm::AS_C,
     &EnableCap::AS_C,
+    &UserMemoryRegion::AS_C,
+    &Regs::AS_C,
+    &SegmentRegister::AS_C,
+    &TableRegister::AS_C,
+    &Sregs::AS_C,
 ];
 
 macro_rules! structures {
@@ -248,4 +253,34 @@ structures! {
 
     #[repr(C)]
     EnableCap = "struct kvm_enable_cap" { cap: u32, flags: u32, args: [u64; 4], pad: [u8; 64] }
+
+    #[repr(C)]
+    UserMemoryRegion = "struct kvm_userspace_memory_region" {
+        slot: u32, flags: u32, guest_phys_addr: u64, memory_size: u64, userspace_addr: u64,
+    } [reach64!(UserMemoryRegion, userspace_addr, memory_size)]
+
+    // The registers are those of x86.
+    #[repr(C)]
+    Regs = "struct kvm_regs" {
+        rax: u64, rbx: u64, rcx: u64, rdx: u64, rsi: u64, rdi: u64, rsp: u64, rbp: u64, r8: u64, r9: u64,
+        r10: u64, r11: u64, r12: u64, r13: u64, r14: u64, r15: u64, rip: u64, rflags: u64,
+    }
+
+    // `pad_type` is `type`, which is a word of Rust's.
+    #[repr(C)]
+    SegmentRegister = "struct kvm_segment" {
+        base: u64, limit: u32, selector: u16, pad_type: u8, present: u8, dpl: u8, db: u8, s: u8, l: u8, g: u8,
+        avl: u8, unusable: u8, padding: u8,
+    }
+
+    #[repr(C)]
+    TableRegister = "struct kvm_dtable" { base: u64, limit: u16, padding: [u16; 3] }
+
+    #[repr(C)]
+    Sregs = "struct kvm_sregs" {
+        cs: SegmentRegister, ds: SegmentRegister, es: SegmentRegister, fs: SegmentRegister,
+        gs: SegmentRegister, ss: SegmentRegister, tr: SegmentRegister, ldt: SegmentRegister,
+        gdt: TableRegister, idt: TableRegister, cr0: u64, cr2: u64, cr3: u64, cr4: u64, cr8: u64, efer: u64,
+        apic_base: u64, interrupt_bitmap: [u64; 4],
+    }
 }

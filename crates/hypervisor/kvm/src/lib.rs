@@ -17,10 +17,12 @@
 //! of its [`Request`]; addresses are filled in last.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod door;
 mod error;
 mod fake;
 mod kernel;
 mod layout;
+mod memory;
 mod payload;
 pub mod probe;
 mod pv;
@@ -30,10 +32,12 @@ mod sev;
 mod sev_device;
 mod vm;
 
+pub use door::KvmDoor;
 pub use error::{Errno, Error, FirmwareStatus, OpenError, OpenFailure};
 pub use fake::{Call, CallLink, FakeKernel};
 pub use kernel::{Device, Handle, Kernel};
 pub use layout::{LAYOUTS, Layout};
+pub use memory::GuestMapping;
 pub use payload::{GuestRange, Payload, Pointee};
 pub use probe::{Host, HostProbe, probe};
 pub use pv::{Dump, InfoDump, InfoVm, ProtectedVm};

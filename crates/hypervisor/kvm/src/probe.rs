@@ -288,6 +288,16 @@ pub fn hypervisor(cpuid: &Cpuid) -> Option<String> {
     })
 }
 
+/// The processor's name in CPUID, if it has one.
+pub fn processor(cpuid: &Cpuid) -> Option<String> {
+    let leaves: Option<Vec<_>> = NAME_LEAVES.map(|leaf| cpuid.get(&leaf)).collect();
+    let bytes: Vec<u8> = leaves?.into_iter().flatten().flat_map(|word| word.to_le_bytes()).collect();
+    let text: String =
+        bytes.into_iter().filter(|byte| matches!(byte, b' '..=b'~')).map(char::from).collect();
+    let words: Vec<_> = text.split_whitespace().collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}
+
 fn kvm(host: &Host, cpuinfo: &Cpuinfo) -> KvmProbe {
     let opened = Kvm::open(Arc::clone(&host.kernel));
     let absent = matches!(
@@ -476,6 +486,8 @@ fn cpuid_here() -> Cpuid {
     let mut leaves = BTreeMap::from([leaf(1), leaf(0x8000_0000)]);
     // A leaf that does not exist answers with another one's data.
     leaves.extend(leaves[&0x8000_0000][0].ge(&SEV_LEAF).then(|| leaf(SEV_LEAF)));
+    let named = leaves[&0x8000_0000][0] >= *NAME_LEAVES.end();
+    leaves.extend(NAME_LEAVES.filter(|_| named).map(leaf));
     leaves.extend((leaves[&1][2] >> 31 != 0).then(|| leaf(HYPERVISOR_LEAF)));
     leaves
 }
@@ -487,6 +499,7 @@ fn cpuid_here() -> Cpuid {
 
 const SEV_LEAF: u32 = 0x8000_001f;
 const HYPERVISOR_LEAF: u32 = 0x4000_0000;
+const NAME_LEAVES: std::ops::RangeInclusive<u32> = 0x8000_0002..=0x8000_0004;
 
 #[cfg(test)]
 mod tests {

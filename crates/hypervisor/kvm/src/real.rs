@@ -95,7 +95,9 @@ fn ioctl(on: &Handle, request: &Request, payload: &mut Payload<'_>) -> Result<i3
     // null or was just filled in with the address of a buffer in the tree (alive and not moved, because
     // `payload` is borrowed mutably until the end of this function) or of guest memory (mapped as long as the
     // slice it was made from), and that no length goes beyond its buffer. The kernel may write to all of them:
-    // the buffers are owned by the tree, and guest memory is volatile to Rust.
+    // the buffers are owned by the tree, and guest memory is volatile to Rust. One request makes the kernel keep
+    // an address, KVM_SET_USER_MEMORY_REGION: only `Vm::set_memory` makes it, and the VM and its CPUs own the mapping
+    // from then on. No request of this crate lets a guest run.
     let result = unsafe { libc::ioctl(fd, number as _, argument) };
     let answer = if result < 0 { Err(Errno::last()) } else { Ok(result) };
     wipe(payload);

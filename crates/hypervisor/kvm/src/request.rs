@@ -4,10 +4,11 @@
 //! them in the same place: Linux, include/uapi/asm-generic/ioctl.h, and arch/powerpc/include/uapi/asm/ioctl.h.
 
 use crate::layout::{
-    EnableCap, EncRegion, IssueCmd, Layout, PvCmd, PvDmp, PvInfo, PvSecParm, PvUnp, SevAttestationReport,
+    EnableCap, EncRegion, IssueCmd, Layout, PvCmd, PvDmp, PvInfo, PvSecParm, PvUnp, Regs, SevAttestationReport,
     SevCmd, SevDbg, SevGuestStatus, SevInit, SevLaunchMeasure, SevLaunchSecret, SevLaunchStart,
-    SevLaunchUpdateData, SevReceiveStart, SevReceiveUpdateData, SevSendStart, SevSendUpdateData, Structure,
+    SevLaunchUpdateData, SevReceiveStart, SevReceiveUpdateData, SevSendStart, SevSendUpdateData, Sregs, Structure,
     UserDataGetId2, UserDataPdhCertExport, UserDataPekCertImport, UserDataPekCsr, UserDataStatus,
+    UserMemoryRegion,
 };
 
 /// How an architecture lays out the number of an ioctl.
@@ -179,6 +180,11 @@ requests! {
         CREATE_VM = "KVM_CREATE_VM", kvm(Direction::None, 0x01, 0), Shape::Value;
         CHECK_EXTENSION = "KVM_CHECK_EXTENSION", kvm(Direction::None, 0x03, 0), Shape::Value;
         CREATE_VCPU = "KVM_CREATE_VCPU", kvm(Direction::None, 0x41, 0), Shape::Value;
+        SET_USER_MEMORY_REGION = "KVM_SET_USER_MEMORY_REGION",
+            kvm(Direction::Write, 0x46, size_of::<UserMemoryRegion>()), Shape::Block(&UserMemoryRegion::AS_C);
+        SET_REGS = "KVM_SET_REGS", kvm(Direction::Write, 0x82, size_of::<Regs>()), Shape::Block(&Regs::AS_C);
+        GET_SREGS = "KVM_GET_SREGS", kvm(Direction::Read, 0x83, size_of::<Sregs>()), Shape::Block(&Sregs::AS_C);
+        SET_SREGS = "KVM_SET_SREGS", kvm(Direction::Write, 0x84, size_of::<Sregs>()), Shape::Block(&Sregs::AS_C);
         ENABLE_CAP = "KVM_ENABLE_CAP", kvm(Direction::Write, 0xa3, size_of::<EnableCap>()),
             Shape::Block(&EnableCap::AS_C);
         PPC_SVM_OFF = "KVM_PPC_SVM_OFF", kvm(Direction::None, 0xb3, 0), Shape::Nothing;

@@ -10,7 +10,7 @@ use crate::layout::{
 };
 use crate::payload::{GuestRange, Payload, Pointee};
 use crate::request::{self, Request};
-use crate::sev_device::{Outcome, SevDevice, buffer, issue, length32, read, taken};
+use crate::sev_device::{Outcome, Rooms, SevDevice, Wanted, issue, length32, read};
 use crate::vm::Vm;
 use std::mem::offset_of;
 use zerocopy::FromZeros;
@@ -27,6 +27,8 @@ pub struct SevVm {
 pub struct Init2 {
     /// Features of the VMSA; 0 for SEV without ES.
     pub vmsa_features: u64,
+    /// None are defined.
+    pub flags: u32,
     /// Version of the GHCB protocol; 0 is the kernel's choice.
     pub ghcb_version: u16,
 }
@@ -136,6 +138,7 @@ impl SevVm {
     pub fn init2(&self, init: Init2) -> Result<(), Error> {
         let block = SevInit {
             vmsa_features: init.vmsa_features,
+            flags: init.flags,
             ghcb_version: init.ghcb_version,
             ..SevInit::new_zeroed()
         };
@@ -177,13 +180,16 @@ impl SevVm {
     /// The measurement: keyed hash and nonce, for the owner.
     pub fn launch_measure(&self) -> Result<Vec<u8>, Error> {
         let request = &request::SEV_LAUNCH_MEASURE;
-        let none = SevLaunchMeasure::new_zeroed();
-        let [len] = self.with(request, Payload::of(&none)).length(|data: SevLaunchMeasure| [data.len])?;
-        let at = offset_of!(SevLaunchMeasure, uaddr);
-        let payload = buffer(Payload::of(&SevLaunchMeasure { len, ..none }), at, len);
-        let mut data = self.with(request, payload).into_result()?;
-        let written = read::<SevLaunchMeasure>(request, &data)?.len;
-        taken(request, &mut data, at, written)
+        let [len] = self.launch_measure_into(0)?.lengths(request)?;
+        self.launch_measure_into(len)?.bytes(request).map(|[bytes]| bytes)
+    }
+
+    /// The same with one ioctl, which with no room is a question for the length.
+    pub(crate) fn launch_measure_into(&self, len: u32) -> Result<Rooms<1>, Error> {
+        let block = SevLaunchMeasure { len, ..SevLaunchMeasure::new_zeroed() };
+        let rooms = Wanted { at: [offset_of!(SevLaunchMeasure, uaddr)], given: [len] };
+        let outcome = self.with(&request::SEV_LAUNCH_MEASURE, rooms.point(Payload::of(&block)));
+        outcome.rooms(rooms, |data: SevLaunchMeasure| [data.len])
     }
 
     /// Puts the owner's secret into guest memory.
@@ -210,49 +216,52 @@ impl SevVm {
     /// Starts sending the guest to another platform; gives the session for it.
     pub fn send_start(&self, start: SendStart<'_>) -> Result<Vec<u8>, Error> {
         let request = &request::SEV_SEND_START;
+        let [session] = self.send_start_into(start, 0)?.lengths(request)?;
+        self.send_start_into(start, session)?.bytes(request).map(|[bytes]| bytes)
+    }
+
+    /// The same with one ioctl, which with no room for the session is a question for its length.
+    pub(crate) fn send_start_into(&self, start: SendStart<'_>, session_len: u32) -> Result<Rooms<1>, Error> {
+        let request = &request::SEV_SEND_START;
         let block = SevSendStart {
             policy: start.policy,
             pdh_cert_len: length32(request, "the PDH certificate", start.pdh)?,
             plat_certs_len: length32(request, "the platform's chain", start.platform)?,
             amd_certs_len: length32(request, "AMD's chain", start.amd)?,
+            session_len,
             ..SevSendStart::new_zeroed()
         };
-        let payload = |session_len| {
-            Payload::of(&SevSendStart { session_len, ..block })
-                .pointing_to_bytes(offset_of!(SevSendStart, pdh_cert_uaddr), start.pdh)
-                .pointing_to_bytes(offset_of!(SevSendStart, plat_certs_uaddr), start.platform)
-                .pointing_to_bytes(offset_of!(SevSendStart, amd_certs_uaddr), start.amd)
-        };
-        let [session] = self.with(request, payload(0)).length(|data: SevSendStart| [data.session_len])?;
-        let at = offset_of!(SevSendStart, session_uaddr);
-        let mut data = self.with(request, buffer(payload(session), at, session)).into_result()?;
-        let written = read::<SevSendStart>(request, &data)?.session_len;
-        taken(request, &mut data, at, written)
+        let payload = Payload::of(&block)
+            .pointing_to_bytes(offset_of!(SevSendStart, pdh_cert_uaddr), start.pdh)
+            .pointing_to_bytes(offset_of!(SevSendStart, plat_certs_uaddr), start.platform)
+            .pointing_to_bytes(offset_of!(SevSendStart, amd_certs_uaddr), start.amd);
+        let rooms = Wanted { at: [offset_of!(SevSendStart, session_uaddr)], given: [session_len] };
+        self.with(request, rooms.point(payload)).rooms(rooms, |data: SevSendStart| [data.session_len])
     }
 
     /// Encrypts memory for the other platform. It must lie within one page.
     pub fn send_update_data(&self, memory: GuestRange<'_>) -> Result<Packet, Error> {
         let request = &request::SEV_SEND_UPDATE_DATA;
-        let guest = || Pointee::Guest(memory);
-        let at_guest = offset_of!(SevSendUpdateData, guest_uaddr);
-        let none = SevSendUpdateData {
-            guest_len: guest_length(request, memory)?,
-            ..SevSendUpdateData::new_zeroed()
-        };
-        let [hdr_len, trans_len] = self
-            .with(request, Payload::of(&none).pointing(at_guest, guest()))
-            .length(|data: SevSendUpdateData| [data.hdr_len, data.trans_len])?;
-        let (at_header, at_data) =
-            (offset_of!(SevSendUpdateData, hdr_uaddr), offset_of!(SevSendUpdateData, trans_uaddr));
-        let payload =
-            Payload::of(&SevSendUpdateData { hdr_len, trans_len, ..none }).pointing(at_guest, guest());
-        let payload = buffer(buffer(payload, at_header, hdr_len), at_data, trans_len);
-        let mut data = self.with(request, payload).into_result()?;
-        let written: SevSendUpdateData = read(request, &data)?;
-        Ok(Packet {
-            header: taken(request, &mut data, at_header, written.hdr_len)?,
-            data: taken(request, &mut data, at_data, written.trans_len)?,
-        })
+        let lengths = self.send_update_data_into(memory, [0, 0])?.lengths(request)?;
+        let [header, data] = self.send_update_data_into(memory, lengths)?.bytes(request)?;
+        Ok(Packet { header, data })
+    }
+
+    /// The same with one ioctl, which with no room for one of them is a question for the lengths.
+    pub(crate) fn send_update_data_into(
+        &self,
+        memory: GuestRange<'_>,
+        [hdr_len, trans_len]: [u32; 2],
+    ) -> Result<Rooms<2>, Error> {
+        let request = &request::SEV_SEND_UPDATE_DATA;
+        let guest_len = guest_length(request, memory)?;
+        let block = SevSendUpdateData { hdr_len, guest_len, trans_len, ..SevSendUpdateData::new_zeroed() };
+        let payload = Payload::of(&block)
+            .pointing(offset_of!(SevSendUpdateData, guest_uaddr), Pointee::Guest(memory));
+        let at = [offset_of!(SevSendUpdateData, hdr_uaddr), offset_of!(SevSendUpdateData, trans_uaddr)];
+        let rooms = Wanted { at, given: [hdr_len, trans_len] };
+        self.with(request, rooms.point(payload))
+            .rooms(rooms, |data: SevSendUpdateData| [data.hdr_len, data.trans_len])
     }
 
     /// `KVM_SEV_SEND_UPDATE_VMSA`: named by the kernel, not carried out by it up to Linux 6.12.
@@ -354,13 +363,16 @@ impl SevVm {
     /// A report on this guest, signed by the platform.
     pub fn attestation_report(&self, mnonce: [u8; 16]) -> Result<AttestationReport, Error> {
         let request = &request::SEV_GET_ATTESTATION_REPORT;
-        let none = SevAttestationReport { mnonce, ..SevAttestationReport::new_zeroed() };
-        let [len] = self.with(request, Payload::of(&none)).length(|data: SevAttestationReport| [data.len])?;
-        let at = offset_of!(SevAttestationReport, uaddr);
-        let payload = buffer(Payload::of(&SevAttestationReport { len, ..none }), at, len);
-        let mut data = self.with(request, payload).into_result()?;
-        let written = read::<SevAttestationReport>(request, &data)?.len;
-        taken(request, &mut data, at, written).map(AttestationReport)
+        let [len] = self.attestation_report_into(mnonce, 0)?.lengths(request)?;
+        self.attestation_report_into(mnonce, len)?.bytes(request).map(|[bytes]| AttestationReport(bytes))
+    }
+
+    /// The same with one ioctl, which with no room is a question for the length.
+    pub(crate) fn attestation_report_into(&self, mnonce: [u8; 16], len: u32) -> Result<Rooms<1>, Error> {
+        let block = SevAttestationReport { mnonce, len, ..SevAttestationReport::new_zeroed() };
+        let rooms = Wanted { at: [offset_of!(SevAttestationReport, uaddr)], given: [len] };
+        let outcome = self.with(&request::SEV_GET_ATTESTATION_REPORT, rooms.point(Payload::of(&block)));
+        outcome.rooms(rooms, |data: SevAttestationReport| [data.len])
     }
 
     fn without(&self, request: &'static Request) -> Result<(), Error> {

@@ -108,13 +108,16 @@ impl SevDevice {
     /// The request for a certificate of the platform endorsement key.
     pub fn pek_csr(&self) -> Result<Vec<u8>, Error> {
         let request = &request::PEK_CSR;
-        let none = UserDataPekCsr::new_zeroed();
-        let asked = self.with(request, Payload::of(&none)).length(|data: UserDataPekCsr| [data.length])?;
-        let block = UserDataPekCsr { length: asked[0], ..none };
-        let payload = buffer(Payload::of(&block), offset_of!(UserDataPekCsr, address), asked[0]);
-        let mut data = self.with(request, payload).into_result()?;
-        let written: UserDataPekCsr = read(request, &data)?;
-        taken(request, &mut data, offset_of!(UserDataPekCsr, address), written.length)
+        let [length] = self.pek_csr_into(0)?.lengths(request)?;
+        self.pek_csr_into(length)?.bytes(request).map(|[bytes]| bytes)
+    }
+
+    /// The same with one ioctl, which with no room is a question for the length.
+    pub(crate) fn pek_csr_into(&self, length: u32) -> Result<Rooms<1>, Error> {
+        let block = UserDataPekCsr { length, ..UserDataPekCsr::new_zeroed() };
+        let rooms = Wanted { at: [offset_of!(UserDataPekCsr, address)], given: [length] };
+        let outcome = self.with(&request::PEK_CSR, rooms.point(Payload::of(&block)));
+        outcome.rooms(rooms, |data: UserDataPekCsr| [data.length])
     }
 
     /// Makes a new platform Diffie-Hellman key.
@@ -125,20 +128,23 @@ impl SevDevice {
     /// The certificates that a guest owner needs to address this platform.
     pub fn pdh_cert_export(&self) -> Result<CertificateExport, Error> {
         let request = &request::PDH_CERT_EXPORT;
-        let none = UserDataPdhCertExport::new_zeroed();
-        let [pdh, chain] = self
-            .with(request, Payload::of(&none))
-            .length(|data: UserDataPdhCertExport| [data.pdh_cert_len, data.cert_chain_len])?;
-        let block = UserDataPdhCertExport { pdh_cert_len: pdh, cert_chain_len: chain, ..none };
-        let payload = buffer(Payload::of(&block), offset_of!(UserDataPdhCertExport, pdh_cert_address), pdh);
-        let payload = buffer(payload, offset_of!(UserDataPdhCertExport, cert_chain_address), chain);
-        let mut data = self.with(request, payload).into_result()?;
-        let written: UserDataPdhCertExport = read(request, &data)?;
-        let (pdh, chain) = (written.pdh_cert_len, written.cert_chain_len);
-        Ok(CertificateExport {
-            pdh: taken(request, &mut data, offset_of!(UserDataPdhCertExport, pdh_cert_address), pdh)?,
-            chain: taken(request, &mut data, offset_of!(UserDataPdhCertExport, cert_chain_address), chain)?,
-        })
+        let lengths = self.pdh_cert_export_into([0, 0])?.lengths(request)?;
+        let [pdh, chain] = self.pdh_cert_export_into(lengths)?.bytes(request)?;
+        Ok(CertificateExport { pdh, chain })
+    }
+
+    /// The same with one ioctl, which with no room for one of them is a question for the lengths.
+    pub(crate) fn pdh_cert_export_into(&self, given: [u32; 2]) -> Result<Rooms<2>, Error> {
+        let given = if given.contains(&0) { [0, 0] } else { given };
+        let [pdh_cert_len, cert_chain_len] = given;
+        let block = UserDataPdhCertExport { pdh_cert_len, cert_chain_len, ..UserDataPdhCertExport::new_zeroed() };
+        let at = [
+            offset_of!(UserDataPdhCertExport, pdh_cert_address),
+            offset_of!(UserDataPdhCertExport, cert_chain_address),
+        ];
+        let rooms = Wanted { at, given };
+        let outcome = self.with(&request::PDH_CERT_EXPORT, rooms.point(Payload::of(&block)));
+        outcome.rooms(rooms, |data: UserDataPdhCertExport| [data.pdh_cert_len, data.cert_chain_len])
     }
 
     /// Makes the platform somebody's: the signed PEK and the owner's certificate.
@@ -158,13 +164,16 @@ impl SevDevice {
     /// The chip's identity, to ask AMD for its certificate.
     pub fn get_id2(&self) -> Result<Vec<u8>, Error> {
         let request = &request::GET_ID2;
-        let none = UserDataGetId2::new_zeroed();
-        let [length] = self.with(request, Payload::of(&none)).length(|data: UserDataGetId2| [data.length])?;
-        let block = UserDataGetId2 { length, ..none };
-        let payload = buffer(Payload::of(&block), offset_of!(UserDataGetId2, address), length);
-        let mut data = self.with(request, payload).into_result()?;
-        let written: UserDataGetId2 = read(request, &data)?;
-        taken(request, &mut data, offset_of!(UserDataGetId2, address), written.length)
+        let [length] = self.get_id2_into(0)?.lengths(request)?;
+        self.get_id2_into(length)?.bytes(request).map(|[bytes]| bytes)
+    }
+
+    /// The same with one ioctl, which with no room is a question for the length.
+    pub(crate) fn get_id2_into(&self, length: u32) -> Result<Rooms<1>, Error> {
+        let block = UserDataGetId2 { length, ..UserDataGetId2::new_zeroed() };
+        let rooms = Wanted { at: [offset_of!(UserDataGetId2, address)], given: [length] };
+        let outcome = self.with(&request::GET_ID2, rooms.point(Payload::of(&block)));
+        outcome.rooms(rooms, |data: UserDataGetId2| [data.length])
     }
 
     /// Gives the platform new keys and no owner.
@@ -193,7 +202,8 @@ pub(crate) struct Outcome<'a> {
 impl<'a> Outcome<'a> {
     pub(crate) fn into_result(self) -> Result<Payload<'a>, Error> {
         match self.answer {
-            Ok(_) => Ok(self.data),
+            Ok(0) => Ok(self.data),
+            Ok(_) => Err(Error::Answer { command: self.request.name(), what: "with a number that has no meaning" }),
             Err(errno) => {
                 let command = self.request.name();
                 Err(Error::Sev { command, errno, status: self.status, hint: sev_hint(command, errno) })
@@ -201,23 +211,90 @@ impl<'a> Outcome<'a> {
         }
     }
 
-    /// The lengths that a query answers: it fails with INVALID_LENGTH, which is its success.
-    pub(crate) fn length<T: Structure, const N: usize>(
-        self,
+    /// What a command brought that was given room for output. With too little room the firmware says
+    /// INVALID_LENGTH, and the kernel how much is needed.
+    pub(crate) fn rooms<T: Structure, const N: usize>(
+        mut self,
+        wanted: Wanted<N>,
         of: fn(T) -> [u32; N],
-    ) -> Result<[u32; N], Error> {
-        if self.answer.is_err() && self.status != FirmwareStatus::INVALID_LENGTH {
-            return self.into_result().map(|_| [0; N]);
+    ) -> Result<Rooms<N>, Error> {
+        let command = self.request.name();
+        let query = wanted.given.contains(&0);
+        let refused = self.answer.is_err();
+        if refused && self.status != FirmwareStatus::INVALID_LENGTH {
+            return self.into_result().map(|_| Rooms::Needs([0; N]));
         }
         let lengths = of(read(self.request, &self.data)?);
-        let what = if lengths.contains(&0) {
-            "that nothing is needed where there must be something"
-        } else if lengths.iter().any(|length| *length > BLOB_MAXIMUM) {
-            "a length beyond 16 KiB, which is more than it accepts itself"
-        } else {
-            return Ok(lengths);
-        };
-        Err(Error::Answer { command: self.request.name(), what })
+        if refused && !query && lengths == wanted.given {
+            // It says so only to who asks.
+            return self.into_result().map(|_| Rooms::Needs(lengths));
+        }
+        if refused || query {
+            let what = if lengths.contains(&0) {
+                "that nothing is needed where there must be something"
+            } else if lengths.iter().any(|length| *length > BLOB_MAXIMUM) {
+                "a length beyond 16 KiB, which is more than it accepts itself"
+            } else {
+                return Ok(Rooms::Needs(lengths));
+            };
+            return Err(Error::Answer { command, what });
+        }
+        let request = self.request;
+        if let Ok(1..) = self.answer {
+            return self.into_result().map(|_| Rooms::Needs(lengths));
+        }
+        let mut bytes = [const { Vec::new() }; N];
+        for ((out, at), length) in bytes.iter_mut().zip(wanted.at).zip(lengths) {
+            *out = taken(request, &mut self.data, at, length)?;
+            if out.is_empty() {
+                return Err(Error::Answer { command, what: "success, and gave nothing" });
+            }
+        }
+        Ok(Rooms::Bytes(bytes))
+    }
+}
+
+/// Room for output: the fields that point to it, and how much is given.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<const N: usize> {
+    pub(crate) at: [usize; N],
+    pub(crate) given: [u32; N],
+}
+
+impl<const N: usize> Wanted<N> {
+    pub(crate) fn point<'a>(&self, payload: Payload<'a>) -> Payload<'a> {
+        let some = self.at.into_iter().zip(self.given).filter(|(_, length)| *length != 0);
+        some.fold(payload, |payload, (at, length)| buffer(payload, at, length))
+    }
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) enum Rooms<const N: usize> {
+    /// The output.
+    Bytes([Vec<u8>; N]),
+    /// How much room is needed.
+    Needs([u32; N]),
+}
+
+impl<const N: usize> Rooms<N> {
+    pub(crate) fn lengths(self, request: &Request) -> Result<[u32; N], Error> {
+        match self {
+            Self::Needs(lengths) => Ok(lengths),
+            Self::Bytes(_) => {
+                Err(Error::Answer { command: request.name(), what: "bytes to a question for the length" })
+            }
+        }
+    }
+
+    pub(crate) fn bytes(self, request: &Request) -> Result<[Vec<u8>; N], Error> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Needs(_) => Err(Error::Answer {
+                command: request.name(),
+                what: "that it needs more room than it said before",
+            }),
+        }
     }
 }
 

@@ -4,10 +4,12 @@
 
 use crate::error::{Error, OpenError, ioctl_hint};
 use crate::kernel::{Device, Handle, Kernel};
-use crate::layout::{EnableCap, EncRegion};
+use crate::layout::{EnableCap, EncRegion, Regs, SegmentRegister, Sregs, TableRegister, UserMemoryRegion};
+use crate::memory::GuestMapping;
 use crate::payload::{GuestRange, Payload, Pointee};
 use crate::request::{self, Request};
-use std::sync::Arc;
+use cloister_arch::x86_64::Slot;
+use std::sync::{Arc, Mutex, PoisonError};
 use zerocopy::FromZeros;
 
 /// A capability of KVM by its number; a newtype, because there will be more.
@@ -15,16 +17,18 @@ use zerocopy::FromZeros;
 pub struct Capability(pub u32);
 
 macro_rules! capabilities {
-    ($($name:ident = $c:literal, $number:literal;)*) => {
+    ($(#[$meta:meta])* $list:ident: $($name:ident = $c:literal, $number:literal;)*) => {
         impl Capability {
-            /// Those that this crate knows, with their names in the kernel's headers.
-            pub const ALL: &[(Self, &'static str)] = &[$((Self::$name, $c)),*];
+            $(#[$meta])*
+            pub const $list: &[(Self, &'static str)] = &[$((Self::$name, $c)),*];
             $(#[doc = concat!("`", $c, "`.")] pub const $name: Self = Self($number);)*
         }
     };
 }
 
 capabilities! {
+    /// Those that tell what a host offers, with their names in the kernel's headers.
+    ALL:
     ENABLE_CAP_VM = "KVM_CAP_ENABLE_CAP_VM", 98;
     CHECK_EXTENSION_VM = "KVM_CAP_CHECK_EXTENSION_VM", 105;
     S390_MEM_OP = "KVM_CAP_S390_MEM_OP", 108;
@@ -41,10 +45,19 @@ capabilities! {
     VM_TYPES = "KVM_CAP_VM_TYPES", 235;
 }
 
+capabilities! {
+    /// Those that a VM is made by.
+    MAKING:
+    NR_VCPUS = "KVM_CAP_NR_VCPUS", 9;
+    MAX_VCPUS = "KVM_CAP_MAX_VCPUS", 66;
+    READONLY_MEM = "KVM_CAP_READONLY_MEM", 81;
+}
+
 impl Capability {
     /// Its name in the kernel's headers.
     pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(known, _)| *known == self).map_or("a capability", |(_, name)| name)
+        let mut known = Self::ALL.iter().chain(Self::MAKING);
+        known.find(|(known, _)| *known == self).map_or("a capability", |(_, name)| name)
     }
 }
 
@@ -90,7 +103,7 @@ impl Kvm {
     /// Makes a VM.
     pub fn create_vm(&self, kind: VmType) -> Result<Vm, Error> {
         let handle = create(&*self.kernel, &self.handle, &request::CREATE_VM, kind.0)?;
-        Ok(Vm { kernel: Arc::clone(&self.kernel), handle })
+        Ok(Vm { kernel: Arc::clone(&self.kernel), handle, memory: Arc::default() })
     }
 }
 
@@ -99,6 +112,8 @@ impl Kvm {
 pub struct Vm {
     pub(crate) kernel: Arc<dyn Kernel>,
     pub(crate) handle: Handle,
+    /// What the kernel was told to take for guest memory. Last, so that it is unmapped after the VM is closed.
+    memory: Arc<Mutex<Vec<Arc<GuestMapping>>>>,
 }
 
 impl Vm {
@@ -116,7 +131,29 @@ impl Vm {
     /// Makes a CPU.
     pub fn create_vcpu(&self, number: u32) -> Result<Vcpu, Error> {
         let handle = create(&*self.kernel, &self.handle, &request::CREATE_VCPU, number)?;
-        Ok(Vcpu { kernel: Arc::clone(&self.kernel), handle })
+        Ok(Vcpu { kernel: Arc::clone(&self.kernel), handle, _vm: self.clone() })
+    }
+
+    /// Shows the guest a part of a mapping (`KVM_SET_USER_MEMORY_REGION`). The mapping stays as long as the VM.
+    pub fn set_memory(&self, number: u32, slot: &Slot, mapping: &Arc<GuestMapping>) -> Result<(), Error> {
+        let request = &request::SET_USER_MEMORY_REGION;
+        let memory = mapping.slice(slot.offset, slot.size).ok_or(Error::NoMemory {
+            command: request.name(),
+            at: slot.offset,
+            length: slot.size,
+        })?;
+        // Also if it fails: what the kernel has kept then is not known.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(mapping));
+        let block = UserMemoryRegion {
+            slot: number,
+            flags: if slot.read_only { READ_ONLY } else { 0 },
+            guest_phys_addr: slot.guest_physical,
+            memory_size: slot.size,
+            userspace_addr: 0,
+        };
+        let at = std::mem::offset_of!(UserMemoryRegion, userspace_addr);
+        let mut payload = Payload::of(&block).pointing(at, Pointee::Guest(GuestRange::of(&memory)));
+        call(&*self.kernel, &self.handle, request, &mut payload).map(drop)
     }
 
     /// Whether memory of this VM can be encrypted: `KVM_MEMORY_ENCRYPT_OP` with a null argument.
@@ -170,6 +207,42 @@ impl Vm {
 pub struct Vcpu {
     pub(crate) kernel: Arc<dyn Kernel>,
     pub(crate) handle: Handle,
+    /// Keeps the VM's memory mapped.
+    _vm: Vm,
+}
+
+impl Vcpu {
+    /// The registers of an x86-64 CPU after a reset that starts at `address`, with CPUID's `signature` in RDX:
+    /// AMD64 Architecture Programmer's Manual, volume 2, 14.1.3 "Processor Initialization State". Control registers
+    /// and the APIC's address are left as the kernel's reset made them. Under SEV-ES this is what is measured.
+    pub fn set_reset_state(&self, address: u32, signature: u32) -> Result<(), Error> {
+        let mut payload = Payload::of(&Sregs::new_zeroed());
+        call(&*self.kernel, &self.handle, &request::GET_SREGS, &mut payload)?;
+        let (command, what) = (request::GET_SREGS.name(), "a structure of another size");
+        let mut sregs: Sregs = payload.read().ok_or(Error::Answer { command, what })?;
+        let data = SegmentRegister {
+            limit: 0xffff,
+            present: 1,
+            s: 1,
+            pad_type: DATA_WRITTEN,
+            ..SegmentRegister::new_zeroed()
+        };
+        (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
+        let base = u64::from(address & 0xffff_0000);
+        sregs.cs = SegmentRegister { base, selector: 0xf000, pad_type: CODE_READ, ..data };
+        sregs.tr = SegmentRegister { s: 0, pad_type: BUSY_TASK, ..data };
+        sregs.ldt = SegmentRegister { s: 0, pad_type: LOCAL_TABLE, ..data };
+        let table = TableRegister { limit: 0xffff, ..TableRegister::new_zeroed() };
+        (sregs.gdt, sregs.idt) = (table, table);
+        call(&*self.kernel, &self.handle, &request::SET_SREGS, &mut Payload::of(&sregs))?;
+        let regs = Regs {
+            rdx: signature.into(),
+            rip: u64::from(address & 0xffff),
+            rflags: 2,
+            ..Regs::new_zeroed()
+        };
+        call(&*self.kernel, &self.handle, &request::SET_REGS, &mut Payload::of(&regs)).map(drop)
+    }
 }
 
 fn check(kernel: &dyn Kernel, handle: &Handle, capability: Capability) -> Result<u32, Error> {
@@ -206,6 +279,15 @@ fn failed(request: &Request, errno: crate::Errno) -> Error {
 }
 
 const API_VERSION: i32 = 12;
+
+/// `KVM_MEM_READONLY`.
+const READ_ONLY: u32 = 1 << 1;
+
+// Types of segments: AMD64 Architecture Programmer's Manual, volume 2, 4.8.1 to 4.8.3.
+const DATA_WRITTEN: u8 = 3;
+const CODE_READ: u8 = 0xb;
+const BUSY_TASK: u8 = 0xb;
+const LOCAL_TABLE: u8 = 2;
 
 #[cfg(test)]
 mod tests {

@@ -61,7 +61,7 @@ fn kvm_sev_every_command_carries_its_number_and_the_device() {
     let packet = Packet { header: vec![1; 52], data: vec![2; 4096] };
     vm.init().unwrap();
     vm.es_init().unwrap();
-    vm.init2(Init2 { vmsa_features: 0, ghcb_version: 2 }).unwrap();
+    vm.init2(Init2 { ghcb_version: 2, ..Init2::default() }).unwrap();
     vm.launch_start(LaunchStart { policy: 1, ..LaunchStart::default() }).unwrap();
     vm.launch_update_data(range).unwrap();
     vm.launch_update_vmsa().unwrap();
