@@ -7,7 +7,7 @@ use cloister_formats::sev::status::Status;
 enum Use {
     Clean,
     Allocated,
-    InUse,
+    Running,
     Dirty,
 }
 
@@ -52,7 +52,7 @@ impl Asids {
     }
 
     pub(crate) fn is_owned(&self, asid: u32) -> bool {
-        self.row(asid).iter().any(|used| matches!(used, Use::Allocated | Use::InUse))
+        self.row(asid).iter().any(|used| matches!(used, Use::Allocated | Use::Running))
     }
 
     pub(crate) fn is_dirty(&self, asid: u32) -> bool {
@@ -78,7 +78,7 @@ impl Asids {
     pub(crate) fn ran(&mut self, asid: u32, core: usize) {
         let Some(complex) = self.complex_of(core) else { return };
         if let Some(used @ Use::Allocated) = self.uses.get_mut(asid as usize).map(|row| &mut row[complex]) {
-            *used = Use::InUse;
+            *used = Use::Running;
         }
     }
 
@@ -88,7 +88,7 @@ impl Asids {
         for (used, wbinvd) in row.iter_mut().zip(&mut self.wbinvd) {
             match used {
                 Use::Allocated => *used = Use::Clean,
-                Use::InUse => {
+                Use::Running => {
                     *used = Use::Dirty;
                     wbinvd.fill(false);
                 }

@@ -157,7 +157,7 @@ fn memory_that_is_not_there_is_an_invalid_address_and_nothing_changes() {
     rig.activate(handle, 100);
     let end = MEMORY as u64;
     assert_eq!(rig.cmd(0x31, &mut update(handle, end - 16, 32)), ADDRESS);
-    assert_eq!(rig.cmd(0x31, &mut update(handle, u64::MAX & !15 & !(1 << 51), 32)), ADDRESS);
+    assert_eq!(rig.cmd(0x31, &mut update(handle, !(1 << 51 | 15), 32)), ADDRESS);
     assert_eq!(rig.read(end - 16, 16), [0; 16]);
     assert_eq!(rig.cmd(0x33, &mut Buf::new(20).u32(0, handle).u64(8, end).u32(16, 48)), ADDRESS);
     assert_eq!(rig.guest_state(handle), 1);
