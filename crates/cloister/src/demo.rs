@@ -7,6 +7,7 @@
 //! It proves nothing about a real machine: the platform is a model, and the text says so.
 
 mod run;
+mod sev;
 mod view;
 
 use crate::out;
@@ -42,13 +43,21 @@ pub(crate) struct Demo {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Mechanism {
-    /// IBM Secure Execution
+    /// IBM Secure Execution: a small guest boots and is looked at from both sides
     Pv,
+    /// AMD SEV: a launch from both sides, without execution yet
+    Sev,
 }
 
 impl Demo {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let Mechanism::Pv = self.mechanism;
+        match self.mechanism {
+            Mechanism::Pv => {}
+            Mechanism::Sev if self.memory_map.is_some() => {
+                anyhow::bail!("--memory-map draws a guest of `cloister demo pv`; leave it out with sev")
+            }
+            Mechanism::Sev => return sev::run(self.keep.as_deref(), self.json),
+        }
         let start = Instant::now();
         let stage = Stage { quiet: self.json };
         // The temporary folder goes with this value.

@@ -5,6 +5,7 @@
 
 mod attestation;
 mod certs;
+mod conformance;
 mod files;
 mod launch;
 mod measure;
@@ -42,6 +43,8 @@ pub(crate) enum Sev {
     /// Firmware images
     #[command(subcommand)]
     Ovmf(ovmf::Ovmf),
+    /// Record what a platform's firmware answers to a fixed sequence of commands, or compare it with a record
+    Conformance(conformance::Conformance),
     /// The machine's owner: make a model platform, export its certificates, change its keys
     #[command(subcommand)]
     Platform(platform::Platform),
@@ -59,6 +62,7 @@ impl Sev {
             Self::Attestation(attestation) => attestation.run(),
             Self::Vmsa(vmsa) => vmsa.run(),
             Self::Ovmf(ovmf) => ovmf.run(),
+            Self::Conformance(conformance) => conformance.run(),
             Self::Platform(platform) => platform.run(),
         }
     }

@@ -92,7 +92,7 @@ impl fmt::Display for Look {
 const RANGES: usize = 64;
 
 /// A few lines as `hexdump -C` has them, and how random the whole page is.
-fn dump(f: &mut fmt::Formatter<'_>, address: u64, page: &[u8]) -> fmt::Result {
+pub(super) fn dump(f: &mut impl fmt::Write, address: u64, page: &[u8]) -> fmt::Result {
     if page.iter().all(|&byte| byte == 0) {
         return writeln!(f, "  {} zero bytes: the page is not there", page.len());
     }
@@ -105,7 +105,7 @@ fn dump(f: &mut fmt::Formatter<'_>, address: u64, page: &[u8]) -> fmt::Result {
 }
 
 /// Shannon's entropy of the bytes, in bits per byte; a page of random bytes has about 7.95.
-fn entropy(bytes: &[u8]) -> f64 {
+pub(super) fn entropy(bytes: &[u8]) -> f64 {
     let mut counts = [0u32; 256];
     for &byte in bytes {
         counts[usize::from(byte)] += 1;
