@@ -33,7 +33,7 @@ pub struct Version {
 pub struct Config {
     /// Version of the firmware; 1.55.25 by default.
     pub version: Version,
-    /// The last ASID, at most 1006 on the parts whose firmware is public.
+    /// The last ASID. More than 1006, the most of the parts whose firmware is public, count as 1006.
     pub asids: u32,
     /// The first ASID of guests without SEV-ES; those with it have the ASIDs before.
     pub min_sev_asid: u32,
@@ -119,7 +119,7 @@ pub(crate) type Outcome = Result<(), Status>;
 impl Asp {
     /// A processor after power-on. No core has executed WBINVD, and the flash is empty.
     pub fn new(identity: Identity, entropy: Box<dyn Entropy + Send>, config: Config) -> Self {
-        let asids = Asids::new(config.asids, config.core_complexes, config.cores_per_complex);
+        let asids = Asids::new(config.asids.min(LAST_ASID), config.core_complexes, config.cores_per_complex);
         let (flash, faults) = (None, Vec::new());
         Self { identity, entropy, config, asids, flash, flash_changed: false, up: None, faults }
     }
@@ -326,3 +326,5 @@ impl fmt::Debug for Asp {
             .finish_non_exhaustive()
     }
 }
+
+const LAST_ASID: u32 = 1006;

@@ -16,7 +16,7 @@ pub(crate) struct Bus<'a> {
 
 impl<'a> Bus<'a> {
     pub(crate) const fn new(memory: &'a dyn SystemMemory, c_bit: u8, tmr: Option<Range<u64>>) -> Self {
-        Self { memory, c_bit: 1 << c_bit, tmr }
+        Self { memory, c_bit: 1u64.unbounded_shl(c_bit as u32), tmr }
     }
 
     /// The memory that a host names. Whether it sets the C-bit does not matter: each command knows which accesses are

@@ -51,4 +51,18 @@ mod tests {
     fn a_page_of_zeros_has_the_checksum_of_the_vectors() {
         assert_eq!(vmsa_crc(&[0; 4096]), 0x7488_7af2_b7a1_9c8f);
     }
+
+    #[test]
+    fn a_reset_vmsa_has_the_checksum_of_the_vectors() {
+        let text = include_str!("../tests/data/sev-vectors.json");
+        let vectors: serde_json::Value = serde_json::from_str(text).unwrap();
+        let mut page = [0; 4096];
+        for (offset, bytes) in vectors["vmsa"]["legacy_bsp"]["bytes"].as_object().unwrap() {
+            let at = usize::from_str_radix(offset.trim_start_matches("0x"), 16).unwrap();
+            let bytes = hex::decode(bytes.as_str().unwrap()).unwrap();
+            page[at..at + bytes.len()].copy_from_slice(&bytes);
+        }
+        page[0x388..0x390].copy_from_slice(&0x1000u64.to_le_bytes());
+        assert_eq!(vmsa_crc(&page), 0x2ee0_7bc4_b5c9_7972);
+    }
 }

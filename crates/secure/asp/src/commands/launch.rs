@@ -131,11 +131,7 @@ impl Asp {
         let block = pool.room()?;
         let range = bus.range(paddr, len.into())?;
         let mut page = Zeroizing::new([0; 4096]);
-        let mut filled = 0;
-        bus.transform(range.clone(), &mut |_, bytes| {
-            page[filled..filled + bytes.len()].copy_from_slice(bytes);
-            filled += bytes.len();
-        })?;
+        bus.read_into(range.start, &mut page[..])?;
         guest.running_digest.update(&page[..]);
         pool.bind(block, handle, &mut page);
         guest.cipher.encrypt(range.start, &mut page[..]);

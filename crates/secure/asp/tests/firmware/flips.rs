@@ -145,7 +145,7 @@ fn a_bit_of_every_byte_of_the_owner_s_certificates() {
 }
 
 #[test]
-#[ignore = "takes minutes; the test before takes one bit of each byte"]
+#[ignore = "takes a minute; the test before takes one bit of each byte"]
 fn every_signed_bit_of_the_owner_s_certificates() {
     import_with(|bit| matches!(bit / 8, 0..0x4ac | 0x61c..0x624));
 }

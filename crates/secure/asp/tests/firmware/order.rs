@@ -271,7 +271,12 @@ fn the_two_descriptions_of_the_order_agree() {
             continue; // Its order is a convention of the model.
         }
         // One line of words may stand for several things with one status.
-        let mut statuses: Vec<u32> = faults.iter().map(|(_, status)| *status).collect();
+        let mut statuses: Vec<u32> = faults
+            .iter()
+            // What happens to a page with a wrong tag is not in the published order.
+            .filter(|(name, _)| name != "tag")
+            .map(|(_, status)| *status)
+            .collect();
         statuses.dedup();
         let mut rest = words.iter().filter(|row| row.command.0 == id);
         for status in statuses {

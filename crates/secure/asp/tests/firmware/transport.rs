@@ -1,7 +1,7 @@
 //! Guests that are sent from one processor to another.
 
 use cloister_asp::{Config, Identity, RootKeys};
-use cloister_crypto::{Secret, SeededEntropy, sha256};
+use cloister_crypto::{PssHash, RsaPublic, Secret, SeededEntropy, sha256};
 use cloister_formats::sev::amd_root::Generation;
 
 use crate::launch::{open_vector_session, with_vector_pdh};
@@ -260,6 +260,26 @@ fn a_policy_can_demand_a_platform_of_the_trusted_maker() {
     let handle = guest_with_content(&mut suspicious, SEV, 100);
     put(&mut suspicious, &good, &roots);
     assert_eq!(suspicious.cmd(0x40, &mut send_start(handle)), CERTIFICATE);
+}
+
+/// A whole identity; the tests around this one do without RSA keys, or with small ones from a seed.
+#[test]
+#[ignore = "draws two RSA keys of 4096 bits, which takes a while"]
+fn a_new_identity_has_roots_of_both_generations() {
+    let begin = std::time::Instant::now();
+    let identity = Identity::generate(&mut SeededEntropy::new(b"whole identity"));
+    println!("an identity in {:.1?}", begin.elapsed());
+    for (generation, hash) in [(Generation::Rsa2048, PssHash::Sha256), (Generation::Rsa4096, PssHash::Sha384)]
+    {
+        let root = identity.root(generation).unwrap();
+        let ark = RsaPublic::from_le(root.ark.modulus(), root.ark.exponent()).unwrap();
+        let ask = RsaPublic::from_le(root.ask.modulus(), root.ask.exponent()).unwrap();
+        ark.verify_pss(hash, root.ark.signed_bytes(), root.ark.signature()).unwrap();
+        ark.verify_pss(hash, root.ask.signed_bytes(), root.ask.signature()).unwrap();
+        let slot = root.cek.slot(0);
+        ask.verify_pss(hash, root.cek.signed_bytes(), &slot.data[..generation.number_size()]).unwrap();
+        assert!(root.ark.is_model() && root.ask.is_model());
+    }
 }
 
 #[test]
