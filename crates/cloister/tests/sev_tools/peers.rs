@@ -14,11 +14,26 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Another program; `None`, with words, where it is not fetched.
-fn peer(name: &str) -> Option<PathBuf> {
+/// Where scripts/fetch-sev-peers puts things.
+fn fetched(name: &str) -> PathBuf {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let cache = std::env::var_os("CLOISTER_CACHE").map_or_else(|| repository.join("cache"), PathBuf::from);
-    let program = cache.join("sev-peers/bin").join(name);
+    cache.join("sev-peers").join(name)
+}
+
+/// The inputs of a launch, with Debian's firmware for SEV where the release has it.
+fn inputs() -> tempfile::TempDir {
+    let folder = folder();
+    let image = fetched("OVMF.amdsev.fd");
+    if image.exists() {
+        fs::copy(image, folder.path().join("ovmf.fd")).unwrap();
+    }
+    folder
+}
+
+/// Another program; `None`, with words, where it is not fetched.
+fn peer(name: &str) -> Option<PathBuf> {
+    let program = fetched("bin").join(name);
     if program.exists() {
         return Some(program.canonicalize().unwrap());
     }
@@ -85,7 +100,7 @@ fn sevctl_and_ours_make_sessions_that_the_platform_opens() {
 #[test]
 fn sevctl_builds_the_same_measurements_and_verify_accepts_them() {
     let Some(sevctl) = peer("sevctl") else { return };
-    let folder = folder();
+    let folder = inputs();
     for cpu in ["0", "1"] {
         let file = format!("vmsa{cpu}");
         let model = ["--family", "25", "--model", "1", "--stepping", "1", "--firmware", "ovmf.fd"];
@@ -263,7 +278,7 @@ fn sevctl_validate_and_ours_agree_on_reports() {
 #[test]
 fn sev_snp_measure_computes_the_same_digests() {
     let Some(measure) = peer("sev-snp-measure") else { return };
-    let folder = folder();
+    let folder = inputs();
     let theirs = |args: &[&[&str]]| {
         let args: Vec<&str> =
             ["--ovmf", "ovmf.fd"].iter().chain(args.iter().copied().flatten()).copied().collect();
@@ -291,7 +306,7 @@ fn sev_snp_measure_computes_the_same_digests() {
 #[test]
 fn virt_qemu_sev_validate_accepts_our_measurements_and_its_secrets_are_ours() {
     let Some(validate) = peer("virt-qemu-sev-validate") else { return };
-    let folder = folder();
+    let folder = inputs();
     let fixed = ["--firmware", "ovmf.fd", "--tik", "tik"];
     let cpu = ["--cpu-family", "25", "--cpu-model", "1", "--cpu-stepping", "1", "--num-cpus", "4"];
     let es: Vec<&str> = ["--policy", "5"].into_iter().chain(cpu).collect();
@@ -344,4 +359,33 @@ fn virt_qemu_sev_validate_accepts_our_measurements_and_its_secrets_are_ours() {
         Some(1),
         "legacy and INIT2 differ by design"
     );
+}
+
+/// Digests of Debian's image that other programs computed; see the vectors' provenance.
+#[test]
+fn vectors_of_debian_s_firmware_for_sev() {
+    let image = fetched("OVMF.amdsev.fd");
+    if !image.exists() {
+        eprintln!("skipped: this release has no ovmf-amdsev");
+        return;
+    }
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../common/formats/tests/data/sev-vectors.json");
+    let vectors: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let vector = &vectors["amdsev_image"];
+    let digest: String =
+        cloister_crypto::sha256(&fs::read(image).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+    if digest != vector["image_sha256"] {
+        eprintln!("skipped: this release has another build of ovmf-amdsev than the vectors");
+        return;
+    }
+    let folder = inputs();
+    let es = ["--policy", "5", "--vcpus", "4", "--cpu", "EPYC-Milan", "--vmsa"];
+    let ours = |args: &[&[&str]]| {
+        let mut all: Vec<&[&str]> = vec![&["--firmware", "ovmf.fd"]];
+        all.extend(args);
+        measured(folder.path(), &all, "launch_digest")
+    };
+    assert_eq!(ours(&[&KERNEL]), vector["kernel_hashes"]["launch_digest"]);
+    assert_eq!(ours(&[&es, &["legacy"]]), vector["es_4_vcpu_legacy"]["launch_digest"]);
+    assert_eq!(ours(&[&es, &["init2"]]), vector["es_4_vcpu_init2"]["launch_digest"]);
 }
