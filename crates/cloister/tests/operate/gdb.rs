@@ -96,7 +96,7 @@ fn gdb_shows_no_plaintext_of_a_protected_guest() {
 fn gdb(guest: &Guest, commands: &[&str]) -> String {
     let mut command = Command::new("timeout");
     command.arg(PROMPT.as_secs().to_string()).args(["gdb-multiarch", "-nx", "-batch"]);
-    command.args(["-ex", "set architecture s390:64-bit", "-ex", "set confirm off"]);
+    command.args(["-ex", "set architecture s390:64-bit", "-ex", "set endian big", "-ex", "set confirm off"]);
     command.arg("-ex").arg(format!("target remote {}", guest.path("gdb").display()));
     commands.iter().for_each(|line| drop(command.args(["-ex", line])));
     let done = command.env("HOME", "/nonexistent").env("LC_ALL", "C").output().unwrap();

@@ -159,6 +159,14 @@ impl Machine for FakeMachine {
         Ok(())
     }
 
+    fn at_rest(&self, work: &mut dyn FnMut()) -> Result<(), ControlError> {
+        if self.run_state().is_running() {
+            self.call("at_rest");
+        }
+        work();
+        Ok(())
+    }
+
     fn cont(&self) -> Result<(), ControlError> {
         self.call("cont");
         if self.run_state().needs_reset() {

@@ -189,7 +189,7 @@ fn a_clear_guest_shows_registers_and_memory() {
     // Registers of a running CPU are read while it rests.
     machine.state().run_state = Some(RunState::Running);
     assert_eq!(says(&operator, "info registers"), registers);
-    assert_eq!(machine.take_calls(), ["stop", "cont"]);
+    assert_eq!(machine.take_calls(), ["at_rest"]);
     assert!(says(&operator, "p $nope").contains("unknown register"));
     assert!(machine.take_calls().is_empty());
 }
