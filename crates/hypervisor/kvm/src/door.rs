@@ -259,19 +259,14 @@ impl Guest {
         let (CpuRequest::SetResetAddress { cpu, .. } | CpuRequest::ResetAddress { cpu }) = *request;
         let number = usize::from(cpu);
         let Some(slot) = self.reset_addresses.get_mut(number) else {
-            return CpuResponse::Refused(format!(
-                "there is no vCPU {cpu}: the VM has {}",
-                self.config.vcpus
-            ));
+            return CpuResponse::Refused(format!("there is no vCPU {cpu}: the VM has {}", self.config.vcpus));
         };
         let address = match *request {
             CpuRequest::ResetAddress { .. } => return CpuResponse::ResetAddress(*slot),
             CpuRequest::SetResetAddress { address, .. } => address,
         };
         if self.sealed {
-            return CpuResponse::Refused(
-                "the vCPU's state is encrypted: it can no longer be changed".into(),
-            );
+            return CpuResponse::Refused("the vCPU's state is encrypted: it can no longer be changed".into());
         }
         if let Some(vcpu) = self.vcpus.get(number)
             && let Err(why) = vcpu.set_reset_state(address, self.config.cpu_signature)
@@ -286,7 +281,11 @@ impl Guest {
         let sev = &self.sev;
         match command {
             SevCommand::Init { es } => {
-                if es { sev.es_init()? } else { sev.init()? };
+                if es {
+                    sev.es_init()?
+                } else {
+                    sev.init()?
+                };
                 self.initialised()
             }
             SevCommand::Init2 { vmsa_features, flags, ghcb_version } => {

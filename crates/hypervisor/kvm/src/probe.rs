@@ -292,8 +292,7 @@ pub fn hypervisor(cpuid: &Cpuid) -> Option<String> {
 pub fn processor(cpuid: &Cpuid) -> Option<String> {
     let leaves: Option<Vec<_>> = NAME_LEAVES.map(|leaf| cpuid.get(&leaf)).collect();
     let bytes: Vec<u8> = leaves?.into_iter().flatten().flat_map(|word| word.to_le_bytes()).collect();
-    let text: String =
-        bytes.into_iter().filter(|byte| matches!(byte, b' '..=b'~')).map(char::from).collect();
+    let text: String = bytes.into_iter().filter(|byte| matches!(byte, b' '..=b'~')).map(char::from).collect();
     let words: Vec<_> = text.split_whitespace().collect();
     (!words.is_empty()).then(|| words.join(" "))
 }

@@ -4,11 +4,11 @@
 //! them in the same place: Linux, include/uapi/asm-generic/ioctl.h, and arch/powerpc/include/uapi/asm/ioctl.h.
 
 use crate::layout::{
-    EnableCap, EncRegion, IssueCmd, Layout, PvCmd, PvDmp, PvInfo, PvSecParm, PvUnp, Regs, SevAttestationReport,
-    SevCmd, SevDbg, SevGuestStatus, SevInit, SevLaunchMeasure, SevLaunchSecret, SevLaunchStart,
-    SevLaunchUpdateData, SevReceiveStart, SevReceiveUpdateData, SevSendStart, SevSendUpdateData, Sregs, Structure,
-    UserDataGetId2, UserDataPdhCertExport, UserDataPekCertImport, UserDataPekCsr, UserDataStatus,
-    UserMemoryRegion,
+    EnableCap, EncRegion, IssueCmd, Layout, PvCmd, PvDmp, PvInfo, PvSecParm, PvUnp, Regs,
+    SevAttestationReport, SevCmd, SevDbg, SevGuestStatus, SevInit, SevLaunchMeasure, SevLaunchSecret,
+    SevLaunchStart, SevLaunchUpdateData, SevReceiveStart, SevReceiveUpdateData, SevSendStart,
+    SevSendUpdateData, Sregs, Structure, UserDataGetId2, UserDataPdhCertExport, UserDataPekCertImport,
+    UserDataPekCsr, UserDataStatus, UserMemoryRegion,
 };
 
 /// How an architecture lays out the number of an ioctl.

@@ -256,8 +256,8 @@ impl SevVm {
         let request = &request::SEV_SEND_UPDATE_DATA;
         let guest_len = guest_length(request, memory)?;
         let block = SevSendUpdateData { hdr_len, guest_len, trans_len, ..SevSendUpdateData::new_zeroed() };
-        let payload = Payload::of(&block)
-            .pointing(offset_of!(SevSendUpdateData, guest_uaddr), Pointee::Guest(memory));
+        let payload =
+            Payload::of(&block).pointing(offset_of!(SevSendUpdateData, guest_uaddr), Pointee::Guest(memory));
         let at = [offset_of!(SevSendUpdateData, hdr_uaddr), offset_of!(SevSendUpdateData, trans_uaddr)];
         let rooms = Wanted { at, given: [hdr_len, trans_len] };
         self.with(request, rooms.point(payload))

@@ -137,7 +137,8 @@ impl SevDevice {
     pub(crate) fn pdh_cert_export_into(&self, given: [u32; 2]) -> Result<Rooms<2>, Error> {
         let given = if given.contains(&0) { [0, 0] } else { given };
         let [pdh_cert_len, cert_chain_len] = given;
-        let block = UserDataPdhCertExport { pdh_cert_len, cert_chain_len, ..UserDataPdhCertExport::new_zeroed() };
+        let block =
+            UserDataPdhCertExport { pdh_cert_len, cert_chain_len, ..UserDataPdhCertExport::new_zeroed() };
         let at = [
             offset_of!(UserDataPdhCertExport, pdh_cert_address),
             offset_of!(UserDataPdhCertExport, cert_chain_address),
@@ -203,7 +204,9 @@ impl<'a> Outcome<'a> {
     pub(crate) fn into_result(self) -> Result<Payload<'a>, Error> {
         match self.answer {
             Ok(0) => Ok(self.data),
-            Ok(_) => Err(Error::Answer { command: self.request.name(), what: "with a number that has no meaning" }),
+            Ok(_) => {
+                Err(Error::Answer { command: self.request.name(), what: "with a number that has no meaning" })
+            }
             Err(errno) => {
                 let command = self.request.name();
                 Err(Error::Sev { command, errno, status: self.status, hint: sev_hint(command, errno) })

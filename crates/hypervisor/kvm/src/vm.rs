@@ -235,12 +235,8 @@ impl Vcpu {
         let table = TableRegister { limit: 0xffff, ..TableRegister::new_zeroed() };
         (sregs.gdt, sregs.idt) = (table, table);
         call(&*self.kernel, &self.handle, &request::SET_SREGS, &mut Payload::of(&sregs))?;
-        let regs = Regs {
-            rdx: signature.into(),
-            rip: u64::from(address & 0xffff),
-            rflags: 2,
-            ..Regs::new_zeroed()
-        };
+        let regs =
+            Regs { rdx: signature.into(), rip: u64::from(address & 0xffff), rflags: 2, ..Regs::new_zeroed() };
         call(&*self.kernel, &self.handle, &request::SET_REGS, &mut Payload::of(&regs)).map(drop)
     }
 }

@@ -135,3 +135,32 @@ fn a_kvm_without_sev_refuses_in_words() {
         vm.svm_off().unwrap();
     }
 }
+
+/// The same calls as for a guest under SEV, on a VM without it.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn memory_slots_and_registers_are_taken_by_the_kernel_at_hand() {
+    use cloister_arch::x86_64::{RESET_ADDRESS, Slot};
+    use cloister_kvm::{Capability, GuestMapping, VmType};
+    let Ok(kvm) = Kvm::open(Arc::new(RealKernel::new())) else {
+        println!("not checked: /dev/kvm does not open here");
+        return;
+    };
+    let vm = match kvm.create_vm(VmType::DEFAULT) {
+        Ok(vm) => vm,
+        Err(error) => return println!("not checked: {error}"),
+    };
+    let memory = Arc::new(GuestMapping::new(1 << 20).unwrap());
+    let read_only = kvm.check(Capability::READONLY_MEM).unwrap() != 0;
+    let slot = |guest_physical, size, offset, read_only| Slot { guest_physical, size, offset, read_only };
+    vm.set_memory(0, &slot(0, 0xe0000, 0, false), &memory).unwrap();
+    vm.set_memory(1, &slot(0xffff_0000, 0x10000, 0xf0000, read_only), &memory).unwrap();
+    let vcpu = vm.create_vcpu(0).unwrap();
+    vcpu.set_reset_state(RESET_ADDRESS, 0x00a0_0f11).unwrap();
+    vcpu.set_reset_state(0x0080_b004, 0x00a0_0f11).unwrap();
+    // What the kernel refuses is told, and what there is not does not reach it.
+    let again = vm.set_memory(2, &slot(0x1000, 0x1000, 0, false), &memory).unwrap_err();
+    assert!(again.to_string().starts_with("KVM_SET_USER_MEMORY_REGION failed: EEXIST"), "{again}");
+    let beyond = vm.set_memory(2, &slot(1 << 32, 0x1000, 1 << 20, false), &memory).unwrap_err();
+    assert!(matches!(beyond, Error::NoMemory { .. }), "{beyond}");
+}
