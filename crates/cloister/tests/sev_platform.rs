@@ -262,3 +262,183 @@ fn owners_made_by_sevctl_are_ours_and_the_other_way_round() {
     let (good, text) = sevctl(&program, folder.path(), &verify);
     assert!(good, "{text}");
 }
+
+#[test]
+fn a_record_is_answered_alike_by_another_platform_and_holds_no_secret() {
+    let folder = platform();
+    let run = |words: &[&str]| cloister(folder.path(), ["sev", "conformance"].iter().chain(words));
+    run(&["--record", "all"]).succeeds();
+    run(&["--replay", "all"]).succeeds();
+    // A platform that stays is not made to forget its keys unless it is said so.
+    let before = shown(folder.path());
+    let out = run(&["--replay", "all", "--platform", "pf"]);
+    assert!(out.succeeds().contains("OK: "), "{}", out.out);
+    assert_eq!(shown(folder.path()), before);
+    run(&["--record", "mine", "--platform", "pf", "--change-keys"]).succeeds();
+    assert_ne!(print_of(&shown(folder.path()), "PEK"), print_of(&before, "PEK"));
+    run(&["--replay", "mine"]).succeeds();
+
+    let text = fs::read_to_string(folder.path().join("all")).unwrap();
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let fields: Vec<_> = line.as_object().unwrap().keys().map(String::as_str).collect();
+        let known =
+            ["after", "before", "case", "code", "command", "inputs", "outputs", "status", "step", "left_out"];
+        assert!(line["transcript"].is_string() || fields.iter().all(|field| known.contains(field)), "{line}");
+    }
+    let changed = text.replacen("\"BAD_MEASUREMENT\",\"code\":11", "\"SUCCESS\",\"code\":0", 1);
+    fs::write(folder.path().join("changed"), changed).unwrap();
+    let differs = run(&["--replay", "changed"]);
+    assert_eq!(differs.status, Some(1));
+    let words = "LAUNCH_START (a bit of the wrapped keys is flipped): the status: recorded \"SUCCESS\", here \"BAD_MEAS";
+    assert!(differs.out.contains(words), "{}", differs.out);
+    fs::write(folder.path().join("cut"), &text[..text.len() / 2]).unwrap();
+    run(&["--replay", "cut"]).refuses(&["cut is no transcript"]);
+    run(&["--record", "all"]).refuses(&["all"]);
+    run(&[]).refuses(&["--record"]);
+}
+
+#[test]
+fn the_sequence_is_the_documented_one() {
+    let folder = tempfile::tempdir().unwrap();
+    cloister(folder.path(), ["sev", "conformance", "--record", "all"]).succeeds();
+    let text = fs::read_to_string(folder.path().join("all")).unwrap();
+    let row = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let text = |field: &str| line[field].as_str().unwrap_or_default().to_owned();
+        let status = if line["left_out"].is_null() { text("status") } else { "-".into() };
+        format!("| {} | {} | {} | {status} |", line["step"], text("command"), text("case"))
+    };
+    let rows: Vec<_> = text.lines().skip(1).map(row).collect();
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/sev-conformance.md");
+    let document = fs::read_to_string(document).unwrap();
+    let table: Vec<_> = document
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit())
+        .collect();
+    assert_eq!(table, rows);
+}
+
+#[test]
+fn the_demo_of_sev_tells_the_whole_launch_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = cloister(folder.path(), ["demo", "sev"]);
+    for line in [
+        "platform: MODEL",
+        "|CLOISTER DEMO FI|",
+        "two pages that were equal now differ",
+        "the MAC fits",
+        "LAUNCH_SECRET refused: 0x0b BAD_MEASUREMENT",
+        "no core runs x86-64 guests in this version",
+        "firmware-altered.fd instead of firmware.fd",
+    ] {
+        assert!(run.succeeds().contains(line), "'{line}' is missing in:\n{}", run.out);
+    }
+    assert!(!run.out.contains("FAILED"), "{}", run.out);
+    assert_eq!(names(folder.path()), [""; 0]);
+    let json: Value =
+        serde_json::from_str(cloister(folder.path(), ["demo", "sev", "--json"]).succeeds()).unwrap();
+    assert_eq!((&json["ok"], &json["executed"]), (&true.into(), &false.into()));
+    assert!(json["host_view"]["after"]["entropy"].as_f64().unwrap() > 7.9);
+    assert!(json["host_view"]["before"]["entropy"].as_f64().unwrap() < 5.0);
+    cloister(folder.path(), ["demo", "sev", "--memory-map", "map.svg"]).refuses(&["--memory-map"]);
+}
+
+/// A folder with `kept`, which the demo filled.
+fn kept() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    cloister(folder.path(), ["demo", "sev", "--keep", "kept"]).succeeds();
+    folder
+}
+
+#[test]
+fn what_the_demo_keeps_is_verified_again_by_the_tools() {
+    let folder = kept();
+    let blob = fs::read_to_string(folder.path().join("kept/measurement.b64")).unwrap();
+    let verify =
+        ["sev", "verify", "--measurement", blob.trim(), "--firmware", "kept/firmware.fd", "--policy", "1"];
+    let versions = ["--tik", "kept/vm_tik.bin", "--api-major", "1", "--api-minor", "55", "--build-id", "25"];
+    cloister(folder.path(), verify.iter().chain(&versions)).succeeds();
+    cloister(folder.path(), ["demo", "sev", "--keep", "kept"]).refuses(&["not empty"]);
+}
+
+/// A guest of the kept platform, with QMP on standard streams.
+fn guest<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let words = "-machine q35,confidential-guest-support=sev0 -bios kept/firmware.fd -platform kept/platform -m 32 \
+                 -nodefaults -display none -S -qmp stdio -object \
+                 sev-guest,id=sev0,policy=1,cbitpos=51,reduced-phys-bits=1";
+    words.split_whitespace().chain(more.iter().copied()).collect()
+}
+
+/// Runs the program with these lines on its standard input.
+fn talk(folder: &Path, args: &[&str], lines: &[Value]) -> (Option<i32>, String) {
+    use std::io::Write;
+    use std::process::Stdio;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cloister"))
+        .args(args)
+        .current_dir(folder)
+        .env("HOME", folder)
+        .env_remove("CLOISTER_PLATFORM")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    for line in lines {
+        // A program that refuses its command line reads nothing.
+        let _ = writeln!(input, "{line}");
+    }
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), text)
+}
+
+#[test]
+fn an_injected_fault_reaches_the_firmware_and_only_the_call_that_it_names() {
+    let folder = kept();
+    let command = |name: &str, arguments: Value| serde_json::json!({"execute": name, "arguments": arguments});
+    let packet = serde_json::json!({"packet-header": "A".repeat(72), "secret": "A".repeat(64)});
+    let secret = || command("sev-inject-launch-secret", packet.clone());
+    let none = || serde_json::json!({});
+    let talk = |inject: &[&str], lines: &[Value]| talk(folder.path(), &guest(inject), lines);
+    let lines = [command("qmp_capabilities", none()), secret(), secret(), secret(), command("quit", none())];
+    let (status, text) = talk(&["-inject", "sev.launch_secret=HWERROR_PLATFORM@2"], &lines);
+    assert_eq!(status, Some(0), "{text}");
+    // The firmware says of garbage that its MAC is wrong (11), and once that the hardware is (19).
+    let codes: Vec<_> = text.split("fw_error=").skip(1).map(|rest| rest.split_once(' ').unwrap().0).collect();
+    assert_eq!(codes, ["11", "19", "11"], "{text}");
+
+    for (inject, code) in [
+        ("sev.launch_start=RESOURCE_LIMIT", "fw_error=23"),
+        ("sev.launch_update_data=0x14@1", "fw_error=20"),
+        ("sev.launch-measure=HWERROR_UNSAFE", "fw_error=20"),
+    ] {
+        let (status, text) = talk(&["-inject", inject], &[]);
+        assert_eq!((status, text.contains(code)), (Some(1), true), "{inject}: {text}");
+    }
+}
+
+#[test]
+fn faults_that_do_not_exist_are_refused_with_those_that_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |words: &[&str]| cloister(folder.path(), words);
+    let help = run(&["-inject", "help"]);
+    assert!(
+        help.succeeds().contains("sev.launch_secret") && help.out.contains("BAD_MEASUREMENT"),
+        "{}",
+        help.out
+    );
+    assert!(run(&["-help"]).succeeds().contains("-inject mechanism.operation=status[@n]"));
+    let q35 = |inject: &str| run(&["-M", "q35", "-display", "none", "-inject", inject]);
+    q35("sev.launch_secrets=5").refuses(&["sev.launch_secrets", "sev.launch_secret\n"]);
+    q35("sev.launch_secret=HWERROR").refuses(&["HWERROR_PLATFORM"]);
+    q35("sev.launch_secret=SUCCESS").refuses(&["no failure"]);
+    q35("tdx.init=5").refuses(&["sev"]);
+    q35("sev.init").refuses(&["MECHANISM.OPERATION=STATUS[@N]"]);
+    q35("sev.init=5@0").refuses(&["sev.init=5@0"]);
+    let other = run(&["-M", "s390-ccw-virtio", "-display", "none", "-inject", "sev.init=5"]);
+    other.refuses(&["s390-ccw-virtio", "x86_64"]);
+}
