@@ -4,6 +4,7 @@
 //! module. Exit status 0 is success, 1 everything else that is the user's or the guest's to mend.
 #![forbid(unsafe_code)]
 
+mod accel;
 mod command;
 mod demo;
 mod desk;

@@ -2,7 +2,7 @@
 
 use crate::command::words;
 use crate::desk::Desk;
-use crate::{inject, log, out, signals, wiring};
+use crate::{accel, inject, log, out, signals, wiring};
 use anyhow::Context;
 use cloister_chardev::process::{PidFile, Ready, daemonize};
 use cloister_machines::{End, Report};
@@ -57,8 +57,11 @@ pub(crate) fn run(name: &OsStr, invocation: &Invocation, args: &[String], ready:
     }
 }
 
-fn start(line: CommandLine, catalogue: Catalogue, ready: Option<Ready>) -> anyhow::Result<ExitCode> {
+fn start(mut line: CommandLine, catalogue: Catalogue, ready: Option<Ready>) -> anyhow::Result<ExitCode> {
     log::start(&line)?;
+    for text in accel::settle(&mut line)? {
+        out::tell(&format!("{}: {text}", line.program));
+    }
     inject::check(&line)?;
     // A daemon leaves its folder.
     let picture = line.memory_map.as_ref().map(|map| std::path::absolute(&map.path)).transpose()?;

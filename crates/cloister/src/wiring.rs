@@ -1,6 +1,6 @@
 //! Putting a machine in front of a platform: doors, host kernel, silicon.
 
-use crate::inject;
+use crate::{accel, inject};
 use cloister_control::{ControlError, SevControl, SevPlatformInfo};
 use cloister_crypto::{Entropy, SeededEntropy, SystemEntropy};
 use cloister_host_kernel::HostKernel;
@@ -19,6 +19,9 @@ pub(crate) fn any_machine(
     platform: impl FnOnce() -> anyhow::Result<Platform>,
     outlets: Outlets,
 ) -> anyhow::Result<Arc<dyn Run>> {
+    if let Some(door) = accel::kvm(line)?.filter(|_| line.machine.name != "none") {
+        return Ok(Arc::new(Q35::with_outlets(line, looped(line, door), outlets)?));
+    }
     if line.machine.name == "none" {
         let machine = NoneMachine::new(line, "none: no guest can run on this machine".into(), true);
         return Ok(match line.target {
@@ -43,13 +46,19 @@ pub(crate) fn machine(
     Ok(Arc::new(S390Ccw::with_outlets(line, upper, outlets)?))
 }
 
+fn looped(line: &CommandLine, upper: Arc<dyn Door>) -> Arc<dyn Door> {
+    if is_looped(line) { Arc::new(Loopback::new(upper)) } else { upper }
+}
+
+fn is_looped(line: &CommandLine) -> bool {
+    line.accel.first().is_some_and(|accel| accel.properties.text("door") == Some("loopback"))
+}
+
 /// The host kernel in front of some silicon.
 fn upper_door(line: &CommandLine, silicon: Arc<dyn cloister_firmware_api::Door>) -> Arc<dyn Door> {
-    let loopback = line.accel.first().is_some_and(|accel| accel.properties.text("door") == Some("loopback"));
     let lower: Arc<dyn cloister_firmware_api::Door> =
-        if loopback { Arc::new(cloister_firmware_api::Loopback::new(silicon)) } else { silicon };
-    let upper: Arc<dyn Door> = Arc::new(HostKernel::new(lower));
-    if loopback { Arc::new(Loopback::new(upper)) } else { upper }
+        if is_looped(line) { Arc::new(cloister_firmware_api::Loopback::new(silicon)) } else { silicon };
+    looped(line, Arc::new(HostKernel::new(lower)))
 }
 
 /// A modelled AMD machine: the one of `-platform`, of the environment or of the usual folders; else one that lives as
@@ -76,6 +85,9 @@ struct AmdPlatform(CommandLine);
 
 impl SevControl for AmdPlatform {
     fn capabilities(&self) -> Result<SevPlatformInfo, ControlError> {
+        if let Some(door) = accel::kvm(&self.0).map_err(|why| ControlError::new(why.to_string()))? {
+            return q35::SevPlatform(SevHost::new(door)).capabilities();
+        }
         let door = amd_door(&self.0).map_err(|why| ControlError::new(why.to_string()))?;
         q35::SevPlatform(SevHost::new(door)).capabilities()
     }

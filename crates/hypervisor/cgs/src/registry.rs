@@ -44,6 +44,9 @@ pub fn is_mechanism(qom_type: &str) -> bool {
 pub fn catalogue(target: Target) -> Catalogue {
     let mut catalogue = Catalogue::new(target);
     catalogue.add_objects(REGISTRY.iter().map(|mechanism| mechanism.object.clone()));
+    if target == Target::X86_64 {
+        catalogue.add_accelerator("kvm");
+    }
     catalogue
 }
 

@@ -441,7 +441,7 @@ fn a_vm_that_this_kernel_cannot_make_is_refused_before_it_is_made() {
     let no_rom = willing().capability(Capability::READONLY_MEM, 0);
     refused(no_rom, &|_| {}, "pflash with kvm requires KVM readonly memory support");
     refused(willing().capability(Capability::MAX_VCPUS, 1), &|_| {}, "takes 1 (-smp)");
-    refused(willing(), &|config| config.memory_bytes = u64::MAX & !4095, "(-m)");
+    refused(willing(), &|config| config.memory_bytes = !4095, "(-m)");
     refused(willing(), &|config| config.slots[0].offset = 8 * MIB, "slot 0");
     refused(willing().fails("KVM_CREATE_VM", Errno::BUSY), &|_| {}, "another hypervisor");
     // A slot that the kernel does not take ends it, too.
