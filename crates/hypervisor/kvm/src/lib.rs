@@ -2,11 +2,12 @@
 //!
 //! The ioctl layer for three mechanisms: AMD SEV and SEV-ES (`KVM_MEMORY_ENCRYPT_OP` and `/dev/sev`), IBM Z
 //! protected virtualization (`KVM_S390_PV_COMMAND`), POWER's protected execution facility
-//! (`KVM_CAP_PPC_SECURE_GUEST`, `KVM_PPC_SVM_OFF`); and [`probe()`], which asks a host what it offers. All of it
-//! speaks to a [`Kernel`]: [`RealKernel`] makes the system calls, [`FakeKernel`] answers from a script.
+//! (`KVM_CAP_PPC_SECURE_GUEST`, `KVM_PPC_SVM_OFF`); [`probe()`], which asks a host what it offers; and [`KvmDoor`],
+//! the upper door for x86-64 guests under SEV. All of it speaks to a [`Kernel`]: [`RealKernel`] makes the system
+//! calls, [`FakeKernel`] answers from a script.
 //!
-//! It runs no guest: memory slots, `KVM_RUN` and exits are not here. It judges no blob of the owner either;
-//! the firmware does. None of it has run on hardware with these mechanisms: the numbers and structures are
+//! It runs no guest: `KVM_RUN` and exits are not here, nor an interrupt controller. It judges no blob of the owner
+//! either; the firmware does. None of it has run on hardware with these mechanisms: the numbers and structures are
 //! compared with the kernel's headers, the behaviour follows the kernel's documentation.
 //!
 //! # Why this crate contains unsafe code

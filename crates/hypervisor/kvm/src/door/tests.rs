@@ -2,6 +2,8 @@
 //! amd-memory-encryption.rst, says, and what it answers comes through or is refused. And the software platform beside
 //! it: the same commands, answers of the same shape.
 
+mod machine;
+
 use super::*;
 use crate::layout::{
     SevAttestationReport, SevGuestStatus as Status, SevLaunchMeasure, SevLaunchStart, SevSendStart,
