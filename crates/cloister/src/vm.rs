@@ -2,17 +2,16 @@
 
 use crate::command::words;
 use crate::desk::Desk;
-use crate::{accel, inject, log, out, signals, wiring};
+use crate::wiring::{self, Hardware};
+use crate::{accel, inject, log, out, signals};
 use anyhow::Context;
 use cloister_chardev::process::{PidFile, Ready, daemonize};
 use cloister_machines::{End, Report};
 use cloister_memory_map::MemoryMap;
 use cloister_options::{Catalogue, CommandLine, Invocation, Outcome};
-use cloister_platform_store::{CreateOptions, Environment, Platform, PlatformError, locate};
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// Parses the arguments and runs what they describe.
 ///
@@ -66,14 +65,14 @@ fn start(mut line: CommandLine, catalogue: Catalogue, ready: Option<Ready>) -> a
     // A daemon leaves its folder.
     let picture = line.memory_map.as_ref().map(|map| std::path::absolute(&map.path)).transpose()?;
     let rules = cloister_sandbox::Rules::of(&line);
-    let platform = (line.machine.name != "none").then(|| platform(&line)).transpose()?;
+    let hardware = Hardware::open(&line)?;
     // Before there are threads: most kernels can take files from a thread only together with its children.
-    if let Some(platform) = &platform {
-        rules.guard(platform.folder());
+    if !matches!(hardware, Hardware::None) {
+        rules.guard(hardware.folder());
     }
     let desk = Attended(Desk::open(&line)?);
     let pid_file = line.pid_file.as_deref().map(PidFile::create).transpose()?;
-    let machine = wiring::any_machine(&line, || platform.context("no platform"), desk.0.outlets()?)?;
+    let machine = wiring::any_machine(&line, hardware, desk.0.outlets()?)?;
     for warning in machine.warnings() {
         out::tell(&format!("{}: warning: {warning}", line.program));
     }
@@ -132,19 +131,6 @@ fn finish(line: &CommandLine, report: &Report) -> ExitCode {
             fail(&format!("{program}: the guest cannot go on: CPU {cpu}: {reason}"))
         }
         End::Failed(why) => fail(&format!("{program}: the run failed: {why}")),
-    }
-}
-
-/// The platform of `-platform`, of the environment or of the usual folders; else one that lives as long as
-/// this run.
-fn platform(line: &CommandLine) -> Result<Platform, PlatformError> {
-    match locate(line.platform.as_deref(), &Environment::of_this_process())? {
-        Some(located) => Platform::open(&located.folder),
-        None => Platform::ephemeral_s390x(
-            &CreateOptions::default(),
-            &mut cloister_crypto::SystemEntropy,
-            SystemTime::now(),
-        ),
     }
 }
 

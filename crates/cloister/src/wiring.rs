@@ -9,30 +9,71 @@ use cloister_machines::s390_ccw::S390Ccw;
 use cloister_machines::{MachineError, NoneMachine, Outlets, Run};
 use cloister_options::{CommandLine, Target};
 use cloister_platform::{Door, Loopback, SevHost};
-use cloister_platform_store::{Environment, Platform, PlatformError, SevPlatform};
+use cloister_platform_store::{CreateOptions, Environment, Platform, PlatformError, SevPlatform, locate};
 use cloister_silicon_s390x::Silicon;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
+
+/// What a machine runs on. It is read before there are threads, so that its keys can be put out of reach of them all.
+pub(crate) enum Hardware {
+    /// A machine without CPUs needs none, and KVM brings its own.
+    None,
+    /// A modelled IBM Z machine.
+    Z(Platform),
+    /// A modelled AMD machine.
+    Amd(SevPlatform),
+}
+
+impl Hardware {
+    /// The platform of `-platform`, of the environment or of the usual folders; else one that lives as long as this run.
+    pub(crate) fn open(line: &CommandLine) -> Result<Self, PlatformError> {
+        let (option, environment) = (line.platform.as_deref(), Environment::of_this_process());
+        match line.target {
+            _ if line.machine.name == "none" || accel::wants_kvm(line) => Ok(Self::None),
+            Target::X86_64 => amd_platform(line).map(Self::Amd),
+            Target::S390x | Target::Ppc64 => match locate(option, &environment)? {
+                Some(located) => Platform::open(&located.folder).map(Self::Z),
+                None => Platform::ephemeral_s390x(
+                    &CreateOptions::default(),
+                    &mut SystemEntropy,
+                    SystemTime::now(),
+                )
+                .map(Self::Z),
+            },
+        }
+    }
+
+    /// Its folder, if it has one.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::None => None,
+            Self::Z(platform) => platform.folder(),
+            Self::Amd(platform) => platform.folder(),
+        }
+    }
+}
 
 /// Whatever machine the command line names.
 pub(crate) fn any_machine(
     line: &CommandLine,
-    platform: impl FnOnce() -> anyhow::Result<Platform>,
+    hardware: Hardware,
     outlets: Outlets,
 ) -> anyhow::Result<Arc<dyn Run>> {
     if let Some(door) = accel::kvm(line)?.filter(|_| line.machine.name != "none") {
         return Ok(Arc::new(Q35::with_outlets(line, looped(line, door), outlets)?));
     }
-    if line.machine.name == "none" {
-        let machine = NoneMachine::new(line, "none: no guest can run on this machine".into(), true);
-        return Ok(match line.target {
-            Target::X86_64 => Arc::new(machine.with_sev(Box::new(AmdPlatform(line.clone())))),
-            Target::S390x | Target::Ppc64 => Arc::new(machine),
-        });
+    match hardware {
+        Hardware::None => {
+            let machine = NoneMachine::new(line, "none: no guest can run on this machine".into(), true);
+            Ok(match line.target {
+                Target::X86_64 => Arc::new(machine.with_sev(Box::new(AmdPlatform(line.clone())))),
+                Target::S390x | Target::Ppc64 => Arc::new(machine),
+            })
+        }
+        Hardware::Z(platform) => Ok(machine(line, platform, outlets)?),
+        Hardware::Amd(platform) => Ok(Arc::new(Q35::with_outlets(line, amd_door(line, platform), outlets)?)),
     }
-    if line.target == Target::X86_64 {
-        return Ok(Arc::new(Q35::with_outlets(line, amd_door(line)?, outlets)?));
-    }
-    Ok(machine(line, platform()?, outlets)?)
 }
 
 /// The machine of a command line on a platform. With `-accel soft,door=loopback` every message that crosses
@@ -61,22 +102,25 @@ fn upper_door(line: &CommandLine, silicon: Arc<dyn cloister_firmware_api::Door>)
     looped(line, Arc::new(HostKernel::new(lower)))
 }
 
-/// A modelled AMD machine: the one of `-platform`, of the environment or of the usual folders; else one that lives as
-/// long as this door. With `-seed` its random numbers repeat.
-fn amd_door(line: &CommandLine) -> Result<Arc<dyn Door>, PlatformError> {
-    let entropy = || -> Box<dyn Entropy + Send> {
-        match line.seed {
-            Some(seed) => Box::new(SeededEntropy::new(&seed.to_be_bytes())),
-            None => Box::new(SystemEntropy),
-        }
-    };
+/// A modelled AMD machine: the one that the user means, else a new one. With `-seed` its random numbers repeat.
+fn amd_platform(line: &CommandLine) -> Result<SevPlatform, PlatformError> {
     let environment = Environment::of_this_process();
-    let platform = SevPlatform::resolve(line.platform.as_deref(), &environment, &mut *entropy())?;
-    let silicon = cloister_silicon_x86::Silicon::with_entropy(platform, entropy());
+    SevPlatform::resolve(line.platform.as_deref(), &environment, &mut *entropy(line))
+}
+
+fn amd_door(line: &CommandLine, platform: SevPlatform) -> Arc<dyn Door> {
+    let silicon = cloister_silicon_x86::Silicon::with_entropy(platform, entropy(line));
     for fault in inject::sev_faults(line).unwrap_or_default() {
         silicon.inject(fault.command.0, fault.nth, fault.status.0);
     }
-    Ok(upper_door(line, Arc::new(silicon)))
+    upper_door(line, Arc::new(silicon))
+}
+
+fn entropy(line: &CommandLine) -> Box<dyn Entropy + Send> {
+    match line.seed {
+        Some(seed) => Box::new(SeededEntropy::new(&seed.to_be_bytes())),
+        None => Box::new(SystemEntropy),
+    }
 }
 
 /// The platform that a machine of this command line would have. It is taken into use for a question only, so that it is
@@ -88,7 +132,7 @@ impl SevControl for AmdPlatform {
         if let Some(door) = accel::kvm(&self.0).map_err(|why| ControlError::new(why.to_string()))? {
             return q35::SevPlatform(SevHost::new(door)).capabilities();
         }
-        let door = amd_door(&self.0).map_err(|why| ControlError::new(why.to_string()))?;
-        q35::SevPlatform(SevHost::new(door)).capabilities()
+        let platform = amd_platform(&self.0).map_err(|why| ControlError::new(why.to_string()))?;
+        q35::SevPlatform(SevHost::new(amd_door(&self.0, platform))).capabilities()
     }
 }
