@@ -4,6 +4,7 @@ use crate::guest::{Expected, Place, sealed};
 use cloister_cgs::decode_base64;
 use cloister_formats::sev::measurement::Measurement;
 use serde_json::json;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,20 +13,17 @@ use std::process::{Command, Stdio};
 fn domcapabilities_says_that_sev_is_supported() {
     let Some(libvirt) = Libvirt::new() else { return };
     let emulator = libvirt.place.path("qemu-system-x86_64").display().to_string();
-    let said = libvirt.virsh(
-        &[
-            "domcapabilities",
-            "--arch",
-            "x86_64",
-            "--machine",
-            "q35",
-            "--emulatorbin",
-            &emulator,
-            "--virttype",
-            "qemu",
-        ],
-        "",
-    );
+    let said = libvirt.virsh(&[
+        "domcapabilities",
+        "--arch",
+        "x86_64",
+        "--machine",
+        "q35",
+        "--emulatorbin",
+        &emulator,
+        "--virttype",
+        "qemu",
+    ]);
     for line in ["<sev supported='yes'>", "<cbitpos>51</cbitpos>", "<reducedPhysBits>1</reducedPhysBits>"] {
         assert!(said.contains(line), "no {line} in\n{said}");
     }
@@ -39,8 +37,15 @@ fn a_domain_with_launch_security_goes_as_far_as_its_secret() {
     for (hashes, cmdline) in [("", None), (" kernelHashes='yes'", Some("console=ttyS0"))] {
         let keys = libvirt.place.owner(&pdh, 1);
         libvirt.domain(hashes);
-        // The embedded driver ends with virsh, its guests go on: each command line finds the domain again.
-        let said = libvirt.virsh(&[], "create domain.xml --paused\ndomlaunchsecinfo guest\n");
+        // The embedded driver ends with virsh, so one virsh does everything.
+        let mut virsh = libvirt.command(&[]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut to = virsh.stdin.take().unwrap();
+        let mut from = BufReader::new(virsh.stdout.take().unwrap());
+        to.write_all(b"create domain.xml --paused\ndomlaunchsecinfo guest\n").unwrap();
+        let mut said = String::new();
+        while !said.contains("sev-policy") {
+            assert!(from.read_line(&mut said).unwrap() > 0, "{said}\n{}", libvirt.log());
+        }
         assert!(said.contains("Domain 'guest' created"), "{said}\n{}", libvirt.log());
         let field = |name: &str| {
             let line = said
@@ -66,11 +71,16 @@ fn a_domain_with_launch_security_goes_as_far_as_its_secret() {
         std::fs::write(libvirt.place.path("secret"), secret + "\n").unwrap();
         let lines = "domsetlaunchsecstate guest --secrethdr header --secret secret\ndomstate guest\n\
                      qemu-monitor-command --hmp guest 'info sev'\nresume guest\ndomstate guest\ndestroy guest\nlist --all\n";
-        let said = libvirt.virsh_any(&[], lines);
+        to.write_all(lines.as_bytes()).unwrap();
+        drop(to);
+        let mut said = String::new();
+        from.read_to_string(&mut said).unwrap();
+        virsh.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        virsh.wait().unwrap();
         assert!(said.contains("state: launch-secret"), "{said}\n{}", libvirt.log());
         assert!(said.contains("no CPU back end"), "{said}");
         assert!(said.contains("Domain 'guest' destroyed"), "{said}");
-        assert_eq!(said.matches("paused").count(), 2, "{said}");
+        assert_eq!(said.lines().filter(|line| line.trim() == "paused").count(), 2, "{said}");
     }
 }
 
@@ -146,37 +156,29 @@ impl Libvirt {
         }
     }
 
-    fn virsh(&self, args: &[&str], lines: &str) -> String {
-        let (succeeded, said) = self.run(args, lines);
-        assert!(succeeded, "{said}\n{}", self.log());
-        said
-    }
-
-    /// Some of the lines may fail.
-    fn virsh_any(&self, args: &[&str], lines: &str) -> String {
-        self.run(args, lines).1
-    }
-
-    fn run(&self, args: &[&str], lines: &str) -> (bool, String) {
+    fn command(&self, args: &[&str]) -> Command {
         let path = |name: &str| self.place.path(name);
-        let mut command = match rustix::process::geteuid().is_root() {
-            true => Command::new("setpriv"),
-            false => Command::new("virsh"),
-        };
+        // Answers come line by line, also through a pipe.
+        let mut command = Command::new("stdbuf");
+        command.arg("-oL");
         if rustix::process::geteuid().is_root() {
-            command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "virsh"]);
+            command.args(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]);
         }
+        command.arg("virsh");
         command.current_dir(self.place.0.path()).env("HOME", path("home")).env("LC_ALL", "C");
         command.env("XDG_RUNTIME_DIR", path("run")).env("XDG_CACHE_HOME", path("home/cache"));
         command.env("XDG_CONFIG_HOME", path("home/config")).env_remove("XDG_DATA_HOME");
         command.args(["-c", &format!("qemu:///embed?root={}", path("root").display())]).args(args);
-        let commands = path("commands");
-        std::fs::write(&commands, lines).unwrap();
-        command.stdin(std::fs::File::open(commands).unwrap());
-        let done = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn virsh(&self, args: &[&str]) -> String {
+        let done = self.command(args).stdin(Stdio::null()).output().unwrap();
         let said =
             String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
-        (done.status.success(), said)
+        assert!(done.status.success(), "{said}\n{}", self.log());
+        said
     }
 
     fn log(&self) -> String {
