@@ -45,8 +45,7 @@ fn settle_by(
     Ok(said)
 }
 
-/// Whether the first of them is KVM.
-pub(crate) fn wants_kvm(line: &CommandLine) -> bool {
+fn wants_kvm(line: &CommandLine) -> bool {
     line.accel.first().is_some_and(|accel| accel.name == "kvm")
 }
 

@@ -17,28 +17,40 @@ use std::time::SystemTime;
 
 /// What a machine runs on. It is read before there are threads, so that its keys can be put out of reach of them all.
 pub(crate) enum Hardware {
-    /// A machine without CPUs needs none, and KVM brings its own.
+    /// A machine without CPUs needs none.
     None,
     /// A modelled IBM Z machine.
-    Z(Platform),
+    Z(Box<Platform>),
     /// A modelled AMD machine.
     Amd(SevPlatform),
+    /// What is behind KVM.
+    Kvm(Arc<dyn Door>),
 }
 
 impl Hardware {
     /// The platform of `-platform`, of the environment or of the usual folders; else one that lives as long as this run.
-    pub(crate) fn open(line: &CommandLine) -> Result<Self, PlatformError> {
+    pub(crate) fn open(line: &CommandLine) -> anyhow::Result<Self> {
+        if line.machine.name == "none" {
+            return Ok(Self::None);
+        }
+        match accel::kvm(line)? {
+            Some(door) => Ok(Self::Kvm(door)),
+            None => Ok(Self::modelled(line)?),
+        }
+    }
+
+    fn modelled(line: &CommandLine) -> Result<Self, PlatformError> {
         let (option, environment) = (line.platform.as_deref(), Environment::of_this_process());
         match line.target {
-            _ if line.machine.name == "none" || accel::wants_kvm(line) => Ok(Self::None),
             Target::X86_64 => amd_platform(line).map(Self::Amd),
             Target::S390x | Target::Ppc64 => match locate(option, &environment)? {
-                Some(located) => Platform::open(&located.folder).map(Self::Z),
+                Some(located) => Platform::open(&located.folder).map(Box::new).map(Self::Z),
                 None => Platform::ephemeral_s390x(
                     &CreateOptions::default(),
                     &mut SystemEntropy,
                     SystemTime::now(),
                 )
+                .map(Box::new)
                 .map(Self::Z),
             },
         }
@@ -47,7 +59,7 @@ impl Hardware {
     /// Its folder, if it has one.
     pub(crate) fn folder(&self) -> Option<&Path> {
         match self {
-            Self::None => None,
+            Self::None | Self::Kvm(_) => None,
             Self::Z(platform) => platform.folder(),
             Self::Amd(platform) => platform.folder(),
         }
@@ -60,9 +72,6 @@ pub(crate) fn any_machine(
     hardware: Hardware,
     outlets: Outlets,
 ) -> anyhow::Result<Arc<dyn Run>> {
-    if let Some(door) = accel::kvm(line)?.filter(|_| line.machine.name != "none") {
-        return Ok(Arc::new(Q35::with_outlets(line, looped(line, door), outlets)?));
-    }
     match hardware {
         Hardware::None => {
             let machine = NoneMachine::new(line, "none: no guest can run on this machine".into(), true);
@@ -71,7 +80,8 @@ pub(crate) fn any_machine(
                 Target::S390x | Target::Ppc64 => Arc::new(machine),
             })
         }
-        Hardware::Z(platform) => Ok(machine(line, platform, outlets)?),
+        Hardware::Kvm(door) => Ok(Arc::new(Q35::with_outlets(line, looped(line, door), outlets)?)),
+        Hardware::Z(platform) => Ok(machine(line, *platform, outlets)?),
         Hardware::Amd(platform) => Ok(Arc::new(Q35::with_outlets(line, amd_door(line, platform), outlets)?)),
     }
 }
