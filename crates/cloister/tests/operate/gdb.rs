@@ -6,7 +6,6 @@ use serde_json::json;
 use std::process::Command;
 
 #[test]
-#[ignore = "known failure: a breakpoint set before the first `cont` of -S is not hit"]
 fn gdb_breaks_steps_and_reads_memory_and_registers_of_a_clear_guest() {
     if !installed("gdb-multiarch") {
         return;
@@ -53,7 +52,6 @@ fn gdb_stops_where_memory_is_written() {
 }
 
 #[test]
-#[ignore = "known failure: not yet seen to pass"]
 fn gdb_breaks_at_a_function_of_the_linux_kernel() {
     if !installed("gdb-multiarch") {
         return;
