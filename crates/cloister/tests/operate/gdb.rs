@@ -96,7 +96,9 @@ fn gdb(guest: &Guest, commands: &[&str]) -> String {
     command.arg(PROMPT.as_secs().to_string()).args(["gdb-multiarch", "-nx", "-batch"]);
     command.args(["-ex", "set architecture s390:64-bit", "-ex", "set endian big", "-ex", "set confirm off"]);
     command.arg("-ex").arg(format!("target remote {}", guest.path("gdb").display()));
-    commands.iter().for_each(|line| drop(command.args(["-ex", line])));
+    for line in commands {
+        command.args(["-ex", line]);
+    }
     let done = command.env("HOME", "/nonexistent").env("LC_ALL", "C").output().unwrap();
     let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{}\n{said}\n{}", done.status, guest.everything());
