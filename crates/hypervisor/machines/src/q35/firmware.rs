@@ -55,7 +55,8 @@ pub(super) fn read(line: &CommandLine) -> Result<(Vec<Flash>, Option<String>), M
     };
     match found {
         Some(path) => {
-            let bytes = file(&path).map_err(|_| FlashError::Bios(path.clone()))?;
+            let load = |source| MachineError::Load { what: "PC BIOS", path: path.clone(), source };
+            let bytes = file(&path).map_err(load)?;
             Ok((vec![Flash::bios(path, bytes)?], None))
         }
         None => {
