@@ -17,6 +17,7 @@ pub(crate) struct Desk {
     fds: Arc<FdStore>,
     chardevs: Mutex<Vec<Arc<Chardev>>>,
     console: Option<Arc<Chardev>>,
+    line_console: Option<Arc<Chardev>>,
     monitors: Vec<(Arc<Chardev>, MonitorMode, bool)>,
     qmp: Mutex<Vec<cloister_monitor::Handle>>,
     gdb: Mutex<Option<cloister_gdb::Handle>>,
@@ -36,6 +37,7 @@ impl Desk {
             fds,
             chardevs: Mutex::default(),
             console: None,
+            line_console: None,
             monitors: Vec::new(),
             qmp: Mutex::default(),
             gdb: Mutex::default(),
@@ -47,11 +49,9 @@ impl Desk {
                 Chardev::open(chardev, &desk.fds).with_context(|| format!("-chardev {}", chardev.id))?;
             desk.lock().push(opened);
         }
-        let console = match line.serials.first() {
-            Some(named @ CharBackend::Chardev(_)) => named.clone(),
-            _ => line.console(),
-        };
-        desk.console = desk.find_or_open(&console, "serial0").context("-serial")?;
+        desk.console = desk.find_or_open(&line.named_console(), "serial0").context("-serial")?;
+        desk.line_console =
+            desk.find_or_open(&line.line_console(), "sclplmconsole").context("-device sclplmconsole")?;
         for (number, monitor) in line.all_monitors().iter().enumerate() {
             let shared = matches!(monitor.backend, CharBackend::Stdio { with_monitor: true });
             let opened = match &desk.console {
@@ -68,22 +68,32 @@ impl Desk {
         Ok(Arc::new(desk))
     }
 
-    /// Where the guest's console goes, and whom it tells of room for input.
+    /// Where the guest's consoles go, and whom it tells of room for input.
     pub(crate) fn outlets(self: &Arc<Self>) -> anyhow::Result<Outlets> {
-        let Some(console) = &self.console else { return Ok(Outlets::default()) };
+        let mut outlets = Outlets::default();
+        if let Some(console) = &self.console {
+            self.quits(console);
+            let port = Arc::new(console.attach_stream(Typed(Arc::downgrade(self)))?);
+            let room = Arc::clone(&port);
+            outlets.console = Some(Box::new(move |bytes: &[u8]| port.write(bytes)));
+            outlets.console_room = Some(Box::new(move || room.resume()));
+        }
+        if let Some(console) = &self.line_console {
+            self.quits(console);
+            let port = console.attach_stream(Unheard)?;
+            outlets.line_console = Some(Box::new(move |bytes: &[u8]| port.write(bytes)));
+        }
+        Ok(outlets)
+    }
+
+    /// Lets `Ctrl-a x` end the machine.
+    fn quits(self: &Arc<Self>, console: &Chardev) {
         let quit = Arc::downgrade(self);
         console.on_quit(move || {
             if let Some(machine) = quit.upgrade().and_then(|desk| desk.machine()) {
                 machine.quit(cloister_control::Cause::HostUi);
             }
         });
-        let port = Arc::new(console.attach_stream(Typed(Arc::downgrade(self)))?);
-        let room = Arc::clone(&port);
-        Ok(Outlets {
-            console: Some(Box::new(move |bytes: &[u8]| port.write(bytes))),
-            console_room: Some(Box::new(move || room.resume())),
-            messages: None,
-        })
     }
 
     /// Lets monitors and gdb at the machine. Says where to find what has no name of its own, and waits for those
@@ -177,7 +187,7 @@ impl Desk {
 
     fn announce(&self, chardev: &Chardev) {
         if let Some(text) = chardev.announcement() {
-            out::tell(&text);
+            out::tell(text);
         }
     }
 
@@ -238,6 +248,15 @@ impl Process for Desk {
 
 /// How long a client may take to hear the last words.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The console for lines takes no input.
+struct Unheard;
+
+impl StreamInput for Unheard {
+    fn bytes(&mut self, bytes: &[u8]) -> usize {
+        bytes.len()
+    }
+}
 
 /// What is typed goes to the guest.
 struct Typed(Weak<Desk>);

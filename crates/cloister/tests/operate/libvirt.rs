@@ -87,7 +87,9 @@ fn virsh_creates_suspends_resets_and_destroys_a_domain() {
     let said = libvirt.virsh(
         &[],
         "create domain.xml\ndomstate guest\nsuspend guest\ndomstate guest\nresume guest\ndomstate guest\n\
-         reset guest\nqemu-monitor-command --hmp guest 'info status'\nvcpuinfo guest\ndestroy guest\n",
+         reset guest\nqemu-monitor-command --hmp guest 'info status'\nvcpuinfo guest\n\
+         qemu-monitor-command --hmp guest 'info chardev'\nqemu-monitor-command --hmp guest 'info qtree'\n\
+         destroy guest\n",
     );
     for line in [
         "Domain 'guest' created",
@@ -96,6 +98,9 @@ fn virsh_creates_suspends_resets_and_destroys_a_domain() {
         "Domain 'guest' resumed",
         "Domain 'guest' was reset",
         "VM status: running",
+        "charconsole0: filename=",
+        "dev: sclpconsole, id \"console0\"",
+        "chardev = \"charconsole0\"",
         "Domain 'guest' destroyed",
     ] {
         assert!(said.contains(line), "no {line} in\n{said}\n{}", libvirt.log());
@@ -174,7 +179,7 @@ impl Libvirt {
         self.path("qemu-system-s390x")
     }
 
-    /// Writes `domain.xml`. The console is passed through: libvirt's own needs the device type `sclpconsole`.
+    /// Writes `domain.xml`.
     fn domain(&self, kernel: &str, options: &str) {
         let file = |name: &str| self.path(name).display().to_string();
         let xml = format!(
@@ -182,11 +187,9 @@ impl Libvirt {
              <name>guest</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
              <os><type arch='s390x' machine='s390-ccw-virtio'>hvm</type><kernel>{}</kernel></os>
              <devices><emulator>{}</emulator>
-               <controller type='usb' model='none'/><memballoon model='none'/></devices>
-             <qemu:commandline>
-               <qemu:arg value='-chardev'/><qemu:arg value='file,id=con,path={}'/>
-               <qemu:arg value='-serial'/><qemu:arg value='chardev:con'/>{options}
-             </qemu:commandline></domain>",
+               <controller type='usb' model='none'/><memballoon model='none'/>
+               <console type='file'><source path='{}'/><target type='sclp'/></console></devices>
+             <qemu:commandline>{options}</qemu:commandline></domain>",
             file(kernel),
             file("qemu-system-s390x"),
             file("console")

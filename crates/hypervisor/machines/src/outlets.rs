@@ -11,6 +11,8 @@ pub type MessageSink = Box<dyn Fn(&str) + Send + Sync>;
 pub struct Outlets {
     /// The guest's console output; without one the guest has no console.
     pub console: Option<Box<dyn ConsoleSink>>,
+    /// Takes the lines of the console that only takes lines.
+    pub line_console: Option<Box<dyn ConsoleSink>>,
     /// Called when the guest has made room for console input that [`Run::console_input`](crate::Run::console_input)
     /// did not take.
     pub console_room: Option<Box<dyn Fn() + Send + Sync>>,

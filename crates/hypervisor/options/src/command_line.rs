@@ -119,20 +119,41 @@ impl CommandLine {
         self.drives.iter().find(|drive| drive.id.as_deref() == Some(id))
     }
 
-    /// The first serial console: what was asked for, or else the terminal with `-nographic`, or else nothing.
+    /// The console: what was asked for, or else the terminal with `-nographic`, or else nothing.
     pub fn console(&self) -> CharBackend {
-        match self.serials.first() {
-            Some(CharBackend::Chardev(id)) => self
+        match self.named_console() {
+            CharBackend::Chardev(id) => self
                 .chardevs
                 .iter()
-                .find(|chardev| chardev.id == *id)
+                .find(|chardev| chardev.id == id)
                 .map_or(CharBackend::None, |chardev| chardev.backend.clone()),
-            Some(backend) => backend.clone(),
+            backend => backend,
+        }
+    }
+
+    /// The same as it was named: a `-chardev` by its id. It may come from `-serial` or from a device.
+    pub fn named_console(&self) -> CharBackend {
+        match self.serials.first() {
+            Some(backend) if *backend != CharBackend::None => backend.clone(),
             None if self.has_default_console() => {
                 CharBackend::Stdio { with_monitor: self.monitors.is_empty() }
             }
-            None => CharBackend::None,
+            _ => self.console_device("sclpconsole"),
         }
+    }
+
+    /// The console that takes whole lines, which is a device.
+    pub fn line_console(&self) -> CharBackend {
+        self.console_device("sclplmconsole")
+    }
+
+    /// Where a console that is a device writes; without a chardev nobody reads it.
+    fn console_device(&self, driver: &str) -> CharBackend {
+        let device = self.devices.iter().find(|device| device.driver == driver);
+        device.map_or(CharBackend::None, |device| match device.properties.text("chardev") {
+            Some(id) => CharBackend::Chardev(id.to_owned()),
+            None => CharBackend::Null,
+        })
     }
 
     /// The monitors: those asked for and, with `-nographic` or `mon:stdio`, the one on this terminal. One whose
@@ -279,6 +300,13 @@ pub struct DeviceSpec {
     pub pass_through: bool,
     /// Where it was given.
     pub location: Location,
+}
+
+impl DeviceSpec {
+    /// Whether it is a console of the SCLP, which stays for as long as the machine.
+    pub fn is_console(&self) -> bool {
+        matches!(self.driver.as_str(), "sclpconsole" | "sclplmconsole")
+    }
 }
 
 /// `-drive`, or a disk image as a word of its own.

@@ -206,6 +206,16 @@ pub enum Problem {
     DeviceNumberTaken(String),
     #[error("Bus '{0}' not found")]
     BusNotFound(String),
+    #[error("Device '{driver}' can't go on {bus} bus")]
+    WrongBus { driver: String, bus: &'static str },
+    #[error("No '{bus}' bus found for device '{driver}'")]
+    NoBus { driver: String, bus: &'static str },
+    #[error("Property '{class}.{name}' can't take value '{value}': Device '{value}' is in use")]
+    ValueInUse { class: String, name: String, value: String },
+    #[error("Multiple {0} operator consoles are not supported")]
+    TwoConsoles(&'static str),
+    #[error("SCLP event initialization failed.")]
+    SclpEvent,
     #[error("drive property not set")]
     DriveNotSet,
     #[error("Drive '{0}' is already in use by another block device")]

@@ -241,11 +241,17 @@ pub(crate) fn device(
     Ok(Read::Item((DeviceSpec { driver, id, properties, pass_through, location: location.clone() }, bus)))
 }
 
-/// There is one bus.
-pub(crate) fn check_bus(bus: Option<&str>) -> Result<(), Problem> {
-    match bus {
-        None | Some("virtual-css" | "virtual-css.0") => Ok(()),
-        Some(other) => Err(Problem::BusNotFound(other.to_owned())),
+/// Channel devices have a bus, and consoles have one.
+pub(crate) fn check_bus(device: &DeviceSpec, bus: Option<&str>) -> Result<(), Problem> {
+    let (bus, for_consoles) = match bus {
+        None => return Ok(()),
+        Some("virtual-css" | "virtual-css.0") => ("virtual-css-bus", false),
+        Some("s390-sclp-events-bus.0") => ("s390-sclp-events-bus", true),
+        Some(other) => return Err(Problem::BusNotFound(other.to_owned())),
+    };
+    match device.is_console() == for_consoles {
+        true => Ok(()),
+        false => Err(Problem::WrongBus { driver: device.driver.clone(), bus }),
     }
 }
 
@@ -291,7 +297,7 @@ fn added_device(catalogue: &Catalogue, source: &Source<'_>) -> Result<DeviceSpec
     let location = Location::new("device_add", None);
     match device(catalogue, source, &location).map_err(Problem::anywhere)? {
         Read::Item((device, bus)) => {
-            check_bus(bus.as_deref()).map_err(Problem::anywhere)?;
+            check_bus(&device, bus.as_deref()).map_err(Problem::anywhere)?;
             Ok(device)
         }
         Read::Help(_) => Err(Problem::InvalidParameter("help".to_owned()).anywhere()),

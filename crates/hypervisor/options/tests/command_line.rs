@@ -215,6 +215,23 @@ fn help_names_every_property_of_every_type() {
 }
 
 #[test]
+fn a_console_may_be_a_device() {
+    let file = CharBackend::File { path: "/x".into(), append: false };
+    for device in
+        ["sclpconsole,chardev=c,id=console0", r#"{"driver":"sclpconsole","chardev":"c","id":"console0"}"#]
+    {
+        let line = run(&["-chardev", "file,id=c,path=/x", "-nodefaults", "-nographic", "-device", device]);
+        assert_eq!((line.console(), line.named_console()), (file.clone(), CharBackend::Chardev("c".into())));
+        assert_eq!(line.line_console(), CharBackend::None);
+    }
+    let line = run(&["-serial", "none", "-device", "sclpconsole"]);
+    assert_eq!(line.console(), CharBackend::Null);
+    let lines = ["-chardev", "file,id=c,path=/x", "-device", "sclplmconsole,chardev=c", "-serial", "null"];
+    let line = run(&lines);
+    assert_eq!((line.console(), line.line_console()), (CharBackend::Null, CharBackend::Chardev("c".into())));
+}
+
+#[test]
 fn on_off_auto_has_three_values() {
     let line = run(&["-drive", "file=x,if=none,id=a", "-device", "virtio-blk,drive=a,write-cache=off"]);
     assert_eq!(line.devices[0].properties.on_off_auto("write-cache"), Some(OnOffAuto::Off));

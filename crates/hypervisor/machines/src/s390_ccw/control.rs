@@ -136,7 +136,17 @@ impl Machine for S390Ccw {
                 properties: Vec::new(),
                 buses: Vec::new(),
             },
+            DeviceInfo {
+                id: None,
+                driver: "s390-sclp-event-facility".into(),
+                qom_path: "/machine/sclp/s390-sclp-event-facility".into(),
+                address: None,
+                bus: None,
+                properties: Vec::new(),
+                buses: vec![BusInfo { name: plug::CONSOLE_BUS.into(), kind: "s390-sclp-events-bus".into() }],
+            },
         ];
+        devices.extend(self.consoles.iter().map(|(_, info)| info.clone()));
         devices.extend(self.attached().iter().map(|device| device.info.clone()));
         devices
     }

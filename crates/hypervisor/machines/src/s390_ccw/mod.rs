@@ -16,11 +16,11 @@ use crate::run::Policy;
 use crate::run::{Conductor, End, Guest, Idle, Next, Report};
 use crate::{MachineError, Outlets, Run, outlets::MessageSink};
 use cloister_cgs::{BootImage, ConfidentialGuest, HostFacts, MachineFacts};
-use cloister_control::{Cause, Events, Facts, RunState as MachineState};
+use cloister_control::{Cause, DeviceInfo, Events, Facts, RunState as MachineState};
 use cloister_devices::css::ChannelSubsystem;
 use cloister_devices::sclp::{Sclp, SclpConfig};
 use cloister_devices::{HostInterrupt, InterruptSink};
-use cloister_options::{CommandLine, Drive, IcountShift, RtcBase};
+use cloister_options::{CommandLine, DeviceSpec, Drive, IcountShift, RtcBase};
 use cloister_platform::arch::s390x::{Exit, RunState, TimeMode, VmConfig, facility};
 use cloister_platform::{Capabilities, Door, HostMemory, PageCounts, Vm};
 use load::BootFiles;
@@ -54,6 +54,7 @@ pub struct S390Ccw {
     events: Events,
     objects: Objects,
     attached: Mutex<Vec<plug::Attached>>,
+    consoles: Vec<(DeviceSpec, DeviceInfo)>,
     drives: Vec<Drive>,
     defaults: plug::Defaults,
     conductor: Conductor,
@@ -155,7 +156,7 @@ impl S390Ccw {
         sclp_config.extended_length = facts.extended_length_sccb;
         let loadparm = line.machine.loadparm.as_deref().unwrap_or_default();
         sclp_config.loadparm = ipl::loadparm(loadparm);
-        let sclp = Sclp::new(sclp_config, outlets.console, None, Arc::clone(&sink));
+        let sclp = Sclp::new(sclp_config, outlets.console, outlets.line_console, Arc::clone(&sink));
         let mut css = ChannelSubsystem::new(sink);
         let defaults = plug::Defaults { iommu_platform: iommu_default, seed: line.seed };
         let attached = plug::attach(line, &mut css, defaults)?;
@@ -190,6 +191,7 @@ impl S390Ccw {
             events,
             objects: Objects::new(line),
             attached: Mutex::new(attached),
+            consoles: plug::consoles(line),
             drives: line.drives.clone(),
             defaults,
             conductor,

@@ -22,6 +22,9 @@ use std::os::unix::fs::MetadataExt;
 /// The bus of the channel subsystem.
 pub(super) const BUS: &str = "virtual-css";
 
+/// The bus of the SCLP's consoles.
+pub(super) const CONSOLE_BUS: &str = "s390-sclp-events-bus.0";
+
 /// A device and what monitors want to know of it.
 #[derive(Clone, Debug)]
 pub(super) struct Attached {
@@ -39,7 +42,7 @@ pub(super) struct Defaults {
 }
 
 pub(super) fn facts(line: &CommandLine, iommu_default: bool) -> Vec<DeviceFacts> {
-    let explicit = line.devices.iter().map(|device| device_facts(device, iommu_default));
+    let explicit = channel_devices(line).map(|device| device_facts(device, iommu_default));
     let implicit =
         line.drives.iter().filter(|drive| drive.interface == DriveInterface::Virtio).map(|drive| {
             DeviceFacts {
@@ -50,6 +53,33 @@ pub(super) fn facts(line: &CommandLine, iommu_default: bool) -> Vec<DeviceFacts>
             }
         });
     explicit.chain(implicit).collect()
+}
+
+fn channel_devices(line: &CommandLine) -> impl Iterator<Item = &DeviceSpec> {
+    line.devices.iter().filter(|device| !device.is_console())
+}
+
+/// The consoles that are devices. They come and go with the machine.
+pub(super) fn consoles(line: &CommandLine) -> Vec<(DeviceSpec, DeviceInfo)> {
+    let consoles = line.devices.iter().filter(|device| device.is_console());
+    let described = consoles.map(|spec| {
+        let qom_path = match &spec.id {
+            Some(id) => format!("/machine/peripheral/{id}"),
+            // There is one of each; a number could be that of a subchannel.
+            None => format!("/machine/peripheral-anon/{}", spec.driver),
+        };
+        let info = DeviceInfo {
+            id: spec.id.clone(),
+            driver: spec.driver.clone(),
+            address: None,
+            bus: Some(CONSOLE_BUS.into()),
+            buses: Vec::new(),
+            qom_path,
+            properties: spec.properties.iter().map(property).collect(),
+        };
+        (spec.clone(), info)
+    });
+    described.collect()
 }
 
 fn device_facts(device: &DeviceSpec, iommu_default: bool) -> DeviceFacts {
@@ -87,7 +117,7 @@ pub(super) fn attach(
             Some(drive),
         )
     });
-    let explicit = line.devices.iter().map(|device| (device.clone(), None));
+    let explicit = channel_devices(line).map(|device| (device.clone(), None));
     for (spec, drive) in implicit.chain(explicit) {
         let (device, block) = make(&spec, drive, &line.drives, defaults)?;
         let (subchannel, number) = css.attach(wanted_number(&spec)?, Box::new(device))?;
@@ -98,8 +128,13 @@ pub(super) fn attach(
 
 impl S390Ccw {
     pub(super) fn plug(&self, spec: &DeviceSpec) -> Result<(), ControlError> {
+        if spec.is_console() {
+            return Err(no_hot_plug());
+        }
         let mut attached = self.attached();
-        let devices: Vec<DeviceSpec> = attached.iter().map(|other| other.spec.clone()).collect();
+        let consoles = self.consoles.iter().map(|(spec, _)| spec);
+        let devices: Vec<DeviceSpec> =
+            attached.iter().map(|other| &other.spec).chain(consoles).cloned().collect();
         let objects = self.objects.specs();
         let present = Present { objects: &objects, devices: &devices, drives: &self.drives };
         cloister_options::check_device(&cloister_cgs::catalogue(self.described.target), spec, &present)
@@ -114,16 +149,22 @@ impl S390Ccw {
     }
 
     pub(super) fn unplug(&self, id: &str) -> Result<(), ControlError> {
+        let named = |info: &DeviceInfo| info.id.as_deref() == Some(id) || info.qom_path == id;
+        if self.consoles.iter().any(|(_, info)| named(info)) {
+            return Err(no_hot_plug());
+        }
         let mut attached = self.attached();
-        let found = attached
-            .iter()
-            .position(|device| device.info.id.as_deref() == Some(id) || device.info.qom_path == id);
+        let found = attached.iter().position(|device| named(&device.info));
         let device = found.map(|at| attached.remove(at)).ok_or_else(|| ControlError::device_not_found(id))?;
         self.css().unplug(device.subchannel);
         drop(attached);
         self.events.emit(Event::DeviceDeleted { device: device.info.id, path: device.info.qom_path });
         Ok(())
     }
+}
+
+fn no_hot_plug() -> ControlError {
+    ControlError::new(format!("Bus '{CONSOLE_BUS}' does not support hotplugging"))
 }
 
 fn refusal(why: MachineError) -> ControlError {

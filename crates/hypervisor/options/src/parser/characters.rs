@@ -4,7 +4,7 @@
 use super::{Builder, Given};
 use crate::chardev::parse::{self, Origin, ShortError};
 use crate::chardev::{CharBackend, Chardev};
-use crate::command_line::{Display, Monitor, MonitorMode};
+use crate::command_line::{DeviceSpec, Display, Monitor, MonitorMode};
 use crate::error::{Location, OptionError, Problem};
 use crate::help::Topic;
 
@@ -138,6 +138,10 @@ pub(crate) fn gdb_default(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
     )
 }
 
+fn most_users(chardev: &Chardev) -> usize {
+    if chardev.mux { MUX_USERS } else { 1 }
+}
+
 /// There is one terminal.
 fn note_stdio(b: &mut Builder<'_>, backend: &CharBackend, given: &Given<'_>) -> Taken {
     if !matches!(backend, CharBackend::Stdio { .. }) {
@@ -187,7 +191,7 @@ impl Builder<'_> {
                 return Err(Problem::CharMuxForQmp(id.clone()).at(location));
             }
             let before = users.iter().filter(|user| *user == id).count();
-            if before >= if chardev.mux { MUX_USERS } else { 1 } {
+            if before >= most_users(chardev) {
                 return Err(Problem::CharInUse(id.clone()).at(location));
             }
             users.push(id);
@@ -198,11 +202,58 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// A console that is a device: who else uses its chardev, and whether the machine has such a console already.
+    pub(super) fn check_console(
+        &self,
+        device: &DeviceSpec,
+        before: &[DeviceSpec],
+        has_cpus: bool,
+    ) -> Result<(), Problem> {
+        let driver = || device.driver.clone();
+        if !has_cpus {
+            return Err(Problem::NoBus { driver: driver(), bus: "s390-sclp-events-bus" });
+        }
+        if let Some(id) = device.properties.text("chardev") {
+            let (class, name, value) = (driver(), "chardev".to_owned(), id.to_owned());
+            let Some(chardev) = self.chardev(id) else {
+                return Err(Problem::CannotFindValue { class, name, value });
+            };
+            let monitors = self.monitors.iter().map(|(monitor, _)| &monitor.backend);
+            let others = self.serials.iter().chain(&self.gdb).map(|(backend, _)| backend);
+            let named =
+                |backend: &&CharBackend| matches!(backend, CharBackend::Chardev(other) if other == id);
+            let users = monitors.chain(others).filter(named).count()
+                + before.iter().filter(|other| other.properties.text("chardev") == Some(id)).count();
+            if users >= most_users(chardev) {
+                return Err(Problem::ValueInUse { class, name, value });
+            }
+        }
+        // The first -serial, or without one the terminal, is a console already; the second is for lines.
+        let serial = |index| {
+            self.serials
+                .get(index)
+                .is_some_and(|(backend, _): &(CharBackend, _)| *backend != CharBackend::None)
+        };
+        let (kind, is_there) = match device.driver.as_str() {
+            "sclpconsole" => ("VT220", serial(0) || self.has_default_console(has_cpus)),
+            _ => ("line-mode", serial(1)),
+        };
+        match is_there || before.iter().any(|other| other.driver == device.driver) {
+            true => Err(Problem::Several(vec![Problem::TwoConsoles(kind), Problem::SclpEvent])),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether `-nographic` puts a console on the terminal, because the user put none elsewhere.
+    fn has_default_console(&self, has_cpus: bool) -> bool {
+        let line = &self.line;
+        line.display == Display::Nographic && !line.no_defaults && has_cpus && self.serials.is_empty()
+    }
+
     fn check_terminal(&self, has_cpus: bool) -> Result<(), OptionError> {
         let line = &self.line;
         let nographic = line.display == Display::Nographic && !line.no_defaults;
-        // The console and the monitor that -nographic puts on the terminal if the user put none elsewhere.
-        let default_console = nographic && has_cpus && self.serials.is_empty();
+        let default_console = self.has_default_console(has_cpus);
         let with_monitor = |(backend, _): &(CharBackend, Location)| {
             matches!(backend, CharBackend::Stdio { with_monitor: true })
         };

@@ -56,7 +56,7 @@ impl Builder<'_> {
         };
         self.check_characters(machine.capabilities.has_cpus)?;
         self.check_drives()?;
-        self.check_devices()?;
+        self.check_devices(machine.capabilities.has_cpus)?;
 
         let path = |text: Option<String>| text.map(PathBuf::from);
         let line = self.line;
@@ -354,10 +354,10 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn check_devices(&self) -> Result<(), OptionError> {
+    fn check_devices(&self, has_cpus: bool) -> Result<(), OptionError> {
         let devices: Vec<_> = self.devices.iter().map(|(device, _)| device.clone()).collect();
         for (index, (device, bus)) in self.devices.iter().enumerate() {
-            items::check_bus(bus.as_deref()).map_err(|problem| problem.at(&device.location))?;
+            items::check_bus(device, bus.as_deref()).map_err(|problem| problem.at(&device.location))?;
             let before = &devices[..index];
             if let Some(id) = &device.id
                 && before.iter().any(|other| other.id.as_ref() == Some(id))
@@ -366,6 +366,10 @@ impl Builder<'_> {
             }
             let present = Present { objects: &self.objects, devices: before, drives: &self.drives };
             items::check_references(self.catalogue, device, &present)?;
+            if device.is_console() {
+                self.check_console(device, before, has_cpus)
+                    .map_err(|problem| problem.at(&device.location))?;
+            }
         }
         Ok(())
     }

@@ -64,6 +64,14 @@ const VFIO_PCI: &[Key] = &[
     Key::new("sysfsdev", Kind::Text, "Path of the host's device"),
 ];
 
+const SCLP_CONSOLE: &[Key] = &[Key::new("chardev", Kind::Text, "ID of a chardev to use as a backend")];
+
+const SCLP_LINE_CONSOLE: &[Key] = &[
+    Key::new("chardev", Kind::Text, "ID of a chardev to use as a backend"),
+    Key::new("echo", Kind::Bool, "Show the operator's input as well").default("true"),
+    Key::new("write_errors", Kind::Unsigned(32), "Lines that could not be written").default("0"),
+];
+
 /// Every device of this table.
 pub(crate) fn devices() -> Vec<DeviceType> {
     let virtio = |name, alias, inner, class, keys, doc| DeviceType {
@@ -86,8 +94,20 @@ pub(crate) fn devices() -> Vec<DeviceType> {
         doc: "a device of the host; needs real hardware below",
         pass_through: true,
     };
+    let console = |name, keys, doc| DeviceType {
+        name,
+        alias: None,
+        inner: name,
+        class: "Input",
+        bus: "s390-sclp-events-bus",
+        keys,
+        doc,
+        pass_through: false,
+    };
     vec![
         virtio("virtio-blk-ccw", "virtio-blk", "virtio-blk-device", "Storage", BLK, "disk"),
+        console("sclpconsole", SCLP_CONSOLE, "the guest's console"),
+        console("sclplmconsole", SCLP_LINE_CONSOLE, "the console that takes whole lines; output only"),
         virtio("virtio-rng-ccw", "virtio-rng", "virtio-rng-device", "Misc", RNG, "source of random bytes"),
         vfio("vfio-ap", "ap-bus", VFIO_AP),
         vfio("vfio-ccw", "virtual-css-bus", VFIO_CCW),
