@@ -134,7 +134,7 @@ fn entropy(line: &CommandLine) -> Box<dyn Entropy + Send> {
 }
 
 /// The platform that a machine of this command line would have. It is taken into use for a question only, so that it is
-/// free for machines.
+/// free for changes.
 struct AmdPlatform(CommandLine);
 
 impl SevControl for AmdPlatform {

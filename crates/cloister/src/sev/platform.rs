@@ -159,7 +159,7 @@ impl Create {
         }
         create_sev(&self.folder, &options, &mut *stream("maker"))?;
         // The first start: the firmware makes its keys.
-        let machine = Machine::start(&self.folder, stream("firmware"))?;
+        let machine = Machine::start_to_change(&self.folder, stream("firmware"))?;
         machine.status()?;
         show::print(&machine, self.json)?;
         Ok(ExitCode::SUCCESS)
@@ -213,7 +213,7 @@ fn changed(
     what: &str,
     change: impl Fn(&Machine) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
-    let machine = folder.start()?;
+    let machine = folder.start_to_change()?;
     change(&machine)?;
     out::line(&format!("{}: {what}", machine.place()));
     out::line(&format!("  PDH SHA-256 {}", show::fingerprint(machine.chain()?.pdh.as_ref())));

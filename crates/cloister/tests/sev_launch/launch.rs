@@ -4,6 +4,7 @@ use crate::guest::{Expected, Place, sealed};
 use cloister_cgs::encode_base64;
 use cloister_formats::sev::vmsa::VmsaForm;
 use serde_json::json;
+use std::os::unix::process::CommandExt;
 
 const EPYC_V4: u32 = 0x80_0f12;
 
@@ -145,4 +146,42 @@ fn a_machine_without_the_object_says_so() {
 fn the_pdh_of_a_platform_stays() {
     let place = Place::new();
     assert_eq!(place.pdh(), place.pdh());
+}
+
+/// As on a real machine, on which many guests run: a manager asks what SEV can do while they do.
+#[test]
+fn two_guests_and_a_probe_share_a_platform_and_nobody_changes_it_meanwhile() {
+    let place = Place::new();
+    let pdh = place.pdh();
+    let options = format!("-S -M q35 -M confidential-guest-support=sev0 -bios ovmf.fd {}", object(1, ""));
+    let launch = || {
+        let keys = place.owner(&pdh, 1);
+        let mut qmp = place.start(&options);
+        let sev = qmp.execute("query-sev", json!({}));
+        let came = qmp.measurement();
+        let expected = Expected { firmware: &place.path("ovmf.fd"), cmdline: None, cpus: None, policy: 1 };
+        assert!(came == expected.measurement(&place, &keys, &sev, &came));
+        qmp
+    };
+    let (first, mut second) = (launch(), launch());
+    assert_eq!(place.pdh(), pdh);
+    assert_eq!(second.execute("query-sev-capabilities", json!({}))["pdh"], pdh);
+    let change = |command: &str| {
+        let mut program = place.program();
+        let output =
+            program.arg0("cloister").args(["sev", "platform", command, "--platform", "platform"]).output();
+        let output = output.unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert!(change("show").0);
+    for command in ["rotate", "pek-gen", "reset"] {
+        let (done, words) = change(command);
+        assert!(!done && words.contains("in use by processes"), "{command}: {words}");
+    }
+    first.quit();
+    second.quit();
+    assert_eq!(place.pdh(), pdh);
+    let (done, words) = change("rotate");
+    assert!(done, "{words}");
+    assert_ne!(place.pdh(), pdh);
 }

@@ -23,16 +23,28 @@ pub enum PlatformError {
         /// What is missing.
         reason: &'static str,
     },
-    /// Another process holds the platform's lock.
+    /// The platform was to be changed, and machines use it.
     #[error(
-        "platform {} is in use by {holder}; end that machine first or use another platform \
-         folder (-platform DIR)",
+        "platform {} is in use by {holder}, and nobody may change it meanwhile; end what uses it first, or change \
+         another platform",
         .folder.display()
     )]
     InUse {
         /// The folder.
         folder: PathBuf,
-        /// The process that holds the lock, in words.
+        /// The processes that use it, in words.
+        holder: String,
+    },
+    /// Another process changes the platform's identity or switches.
+    #[error(
+        "platform {} is being changed by {holder}; try again when that has ended, or use another platform folder \
+         (-platform DIR)",
+        .folder.display()
+    )]
+    Changing {
+        /// The folder.
+        folder: PathBuf,
+        /// The process that changes it, in words.
         holder: String,
     },
     /// The platform is a machine of another architecture.

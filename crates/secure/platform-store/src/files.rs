@@ -9,6 +9,7 @@ use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 use crate::PlatformError;
+use crate::lock::Lock;
 
 pub(crate) const CONFIG: &str = "platform.toml";
 
@@ -25,6 +26,8 @@ pub(crate) fn create(file: &Path, contents: &[u8], mode: u32) -> Result<(), Plat
 /// Creates the files of a platform, the last of which makes the folder one; the folder is made if it is absent. Nothing
 /// that exists is ever overwritten; after a failure nothing that this call wrote remains.
 pub(crate) fn create_all(folder: &Path, contents: &[NewFile]) -> Result<(), PlatformError> {
+    // An identity that was moved away may still be that of machines that run.
+    let _alone = Lock::alone_if_ever_used(folder)?;
     for (name, _, _) in contents {
         let file = folder.join(name);
         // A dangling link counts too: whatever has the name is in the way.

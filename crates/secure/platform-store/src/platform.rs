@@ -1,7 +1,5 @@
 //! A platform in use.
 
-use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -9,26 +7,26 @@ use cloister_crypto::Entropy;
 
 use crate::config::{PlatformConfig, Target};
 use crate::locate::{Environment, Source, locate};
+use crate::lock::Lock;
 use crate::s390x::{CreateOptions, S390xMaterial};
 use crate::{PlatformError, files};
 
-/// A modelled IBM Z machine that this process uses. The lock is held as long as this value lives; the
-/// system drops it when the process ends, however it ends.
+/// A modelled IBM Z machine that this process uses, beside others that may use it too. The lock is held as long as this
+/// value lives; the system drops it when the process ends, however it ends.
 #[derive(Debug)]
 pub struct Platform {
     folder: Option<PathBuf>,
     config: PlatformConfig,
     s390x: S390xMaterial,
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl Platform {
-    /// Takes the platform in `folder` into use. A second user gets [`PlatformError::InUse`].
+    /// Takes the platform in `folder` into use. While somebody changes it this waits a moment, then gives
+    /// [`PlatformError::Changing`].
     pub fn open(folder: &Path) -> Result<Self, PlatformError> {
-        let config_file = folder.join(files::CONFIG);
-        let config = PlatformConfig::parse(&files::read(&config_file)?, &config_file)?;
-        of_target(folder, &config, Target::S390x)?;
-        let lock = lock(folder)?;
+        let config = config(folder, Target::S390x)?;
+        let lock = Lock::shared(folder)?;
         let s390x = S390xMaterial::read(folder)?;
         Ok(Self { folder: Some(folder.into()), config, s390x, _lock: Some(lock) })
     }
@@ -91,38 +89,18 @@ pub(crate) fn locate_for(
     Ok(Some(located.folder))
 }
 
+/// The switches of a platform of this target.
+pub(crate) fn config(folder: &Path, target: Target) -> Result<PlatformConfig, PlatformError> {
+    let file = folder.join(files::CONFIG);
+    let config = PlatformConfig::parse(&files::read(&file)?, &file)?;
+    of_target(folder, &config, target)?;
+    Ok(config)
+}
+
 /// Refuses a platform of another target.
 pub(crate) fn of_target(folder: &Path, config: &PlatformConfig, needed: Target) -> Result<(), PlatformError> {
     match config.target {
         is if is == needed => Ok(()),
         is => Err(PlatformError::Target { folder: folder.into(), is, needed }),
     }
-}
-
-pub(crate) fn lock(folder: &Path) -> Result<File, PlatformError> {
-    let path = folder.join("lock");
-    let fail = || PlatformError::io("lock", &path);
-    let mut file =
-        File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail())?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            // The holder may not have written its number yet; the lock itself is what counts.
-            let _ = file.take(32).read_to_string(&mut text);
-            let holder = match text.trim().parse::<u32>() {
-                Ok(pid) => format!("process {pid}"),
-                Err(_) => "another process".to_owned(),
-            };
-            return Err(PlatformError::InUse { folder: folder.into(), holder });
-        }
-        Err(TryLockError::Error(error)) => return Err(fail()(error)),
-    }
-    let mut write = || -> std::io::Result<()> {
-        file.set_len(0)?;
-        file.seek(SeekFrom::Start(0))?;
-        writeln!(file, "{}", std::process::id())
-    };
-    write().map_err(fail())?;
-    Ok(file)
 }

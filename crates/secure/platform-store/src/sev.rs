@@ -5,17 +5,18 @@
 //! machine that lives as long as a run: nobody could take its root certificates anywhere, and its firmware exports the
 //! CEK without a signature as every firmware does.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use cloister_asp::{Identity, RootKeys};
-use cloister_crypto::{Entropy, Secret};
+use cloister_asp::{Asp, Config, FlatMemory, Identity, RootKeys, Version};
+use cloister_crypto::{Entropy, Secret, SeededEntropy, SystemEntropy};
 use cloister_formats::sev::amd_root::Generation;
+use cloister_formats::sev::command::{Command, Init};
 use zeroize::Zeroizing;
 
 use crate::config::{PlatformConfig, Sev, Target};
 use crate::locate::Environment;
-use crate::platform::{locate_for, lock, of_target};
+use crate::lock::{Lock, Turn};
+use crate::platform::{config, locate_for, of_target};
 use crate::{MODEL_NOTICE, PlatformError, files};
 
 /// What [`create_sev`] makes.
@@ -29,25 +30,68 @@ pub struct SevCreateOptions {
 
 /// A modelled AMD machine that this process uses. The lock is held as long as this value lives; the
 /// system drops it when the process ends, however it ends.
+///
+/// Every process has a firmware of its own, and all of them have what the flash holds. So the flash changes only while
+/// one process has the platform alone.
 #[derive(Debug)]
 pub struct SevPlatform {
     folder: Option<PathBuf>,
     config: PlatformConfig,
     identity: Identity,
-    _lock: Option<File>,
+    lock: Option<Lock>,
 }
 
 impl SevPlatform {
-    /// Takes the platform in `folder` into use. A second user gets [`PlatformError::InUse`].
+    /// Takes the platform in `folder` into use, beside others that may use it too. While somebody changes it this waits
+    /// a moment, then gives [`PlatformError::Changing`]. If the secure processor has never been started it is now, so
+    /// that all users find the same keys.
     pub fn open(folder: &Path) -> Result<Self, PlatformError> {
-        let config_file = folder.join(files::CONFIG);
-        let config = PlatformConfig::parse(&files::read(&config_file)?, &config_file)?;
-        of_target(folder, &config, Target::X86_64)?;
-        let lock = lock(folder)?;
+        Self::open_with(folder, &mut SystemEntropy)
+    }
+
+    /// As [`open`](Self::open), with the randomness of a first start from elsewhere.
+    pub fn open_with(folder: &Path, entropy: &mut dyn Entropy) -> Result<Self, PlatformError> {
+        let config = config(folder, Target::X86_64)?;
+        let shared = Self::read(folder, config.clone(), Lock::shared(folder)?)?;
+        let started = || folder.join(FLASH).exists();
+        if !config.sev.present || started() {
+            return Ok(shared);
+        }
+        drop(shared);
+        let Some(lock) = Lock::alone_unless(folder, started)? else {
+            return Self::read(folder, config, Lock::shared(folder)?);
+        };
+        let mut alone = Self::read(folder, config, lock)?;
+        alone.start_once(entropy)?;
+        alone.lock = alone.lock.map(Lock::share);
+        Ok(alone)
+    }
+
+    /// Takes the platform in `folder` into use in order to change it: nobody else may use it as long as this value
+    /// lives. While somebody does this waits a moment, then gives [`PlatformError::InUse`].
+    pub fn open_to_change(folder: &Path) -> Result<Self, PlatformError> {
+        Self::read(folder, config(folder, Target::X86_64)?, Lock::alone(folder)?)
+    }
+
+    fn read(folder: &Path, config: PlatformConfig, lock: Lock) -> Result<Self, PlatformError> {
         let file = folder.join(IDENTITY);
         let identity = Identity::open(&files::read_secret(&file)?)
             .map_err(|error| PlatformError::Damaged { file, reason: error.to_string() })?;
-        Ok(Self { folder: Some(folder.into()), config, identity, _lock: Some(lock) })
+        Ok(Self { folder: Some(folder.into()), config, identity, lock: Some(lock) })
+    }
+
+    /// Switches the secure processor on and off, for it to make its keys.
+    fn start_once(&self, entropy: &mut dyn Entropy) -> Result<(), PlatformError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        entropy.fill(&mut *seed);
+        let entropy = Box::new(SeededEntropy::new(&*seed));
+        let mut asp = Asp::new(self.identity.clone(), entropy, self.asp_config());
+        let status = asp.execute(Command::INIT.0, &mut Init::default().encode(), &FlatMemory::default());
+        match asp.take_flash() {
+            Some(Some(content)) if status.is_success() => self.keep_flash(Some(content)),
+            // The machine's own driver will be told the same.
+            _ => Ok(()),
+        }
     }
 
     /// The platform that a machine uses when the user says no more than `option` (`-platform DIR`):
@@ -58,7 +102,7 @@ impl SevPlatform {
         entropy: &mut dyn Entropy,
     ) -> Result<Self, PlatformError> {
         match locate_for(option, environment, Target::X86_64)? {
-            Some(folder) => Self::open(&folder),
+            Some(folder) => Self::open_with(&folder, entropy),
             None => Ok(Self::ephemeral(Sev::default(), entropy)),
         }
     }
@@ -68,7 +112,7 @@ impl SevPlatform {
         let mut config = PlatformConfig::new(Target::X86_64);
         config.sev = sev;
         let identity = Identity::of_chip(Secret::generate(entropy));
-        Self { folder: None, config, identity, _lock: None }
+        Self { folder: None, config, identity, lock: None }
     }
 
     /// The folder, or `None` for an ephemeral machine.
@@ -96,9 +140,43 @@ impl SevPlatform {
         }
     }
 
+    /// Has the platform alone until the answer is dropped; [`PlatformError::InUse`] if somebody else uses it now.
+    pub fn change(&self) -> Result<SevChange<'_>, PlatformError> {
+        let turn = self.lock.as_ref().map(Lock::change).transpose()?;
+        Ok(SevChange { platform: self, _turn: turn })
+    }
+
+    /// Keeps the content of the flash, if nobody else uses the platform now; see [`SevChange::keep_flash`].
+    pub fn keep_flash(&self, content: Option<&[u8]>) -> Result<(), PlatformError> {
+        self.change()?.keep_flash(content)
+    }
+
+    /// The secure processor that the switches describe.
+    pub fn asp_config(&self) -> Config {
+        let switches = self.config.sev;
+        Config {
+            version: Version { major: switches.api_major, minor: switches.api_minor, build: switches.build },
+            asids: switches.asids,
+            min_sev_asid: switches.min_sev_asid,
+            es: switches.es,
+            c_bit: switches.cbitpos,
+            ..Config::default()
+        }
+    }
+}
+
+/// A time in which nobody else uses a platform.
+#[derive(Debug)]
+pub struct SevChange<'a> {
+    platform: &'a SevPlatform,
+    _turn: Option<Turn<'a>>,
+}
+
+impl SevChange<'_> {
     /// Keeps the content of the flash; `None` for an empty one. The flash of an ephemeral machine is gone with it.
     pub fn keep_flash(&self, content: Option<&[u8]>) -> Result<(), PlatformError> {
-        let Some(file) = self.folder.as_ref().map(|folder| folder.join(FLASH)) else { return Ok(()) };
+        let folder = self.platform.folder.as_ref();
+        let Some(file) = folder.map(|folder| folder.join(FLASH)) else { return Ok(()) };
         match content {
             Some(bytes) => files::replace(&file, bytes, 0o600),
             None => files::remove(&file),

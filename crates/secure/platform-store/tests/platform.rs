@@ -57,14 +57,35 @@ fn private_keys_are_for_the_owner_only_and_an_exposed_key_is_refused() {
 }
 
 #[test]
-fn a_second_user_is_told_who_holds_the_platform() {
+fn machines_share_a_platform_and_who_changes_it_has_it_alone() {
     let base = tempfile::tempdir().unwrap();
     create(base.path(), &CreateOptions::default()).unwrap();
     let first = Platform::open(base.path()).unwrap();
-    let message = Platform::open(base.path()).unwrap_err().to_string();
-    assert!(message.contains(&format!("process {}", std::process::id())), "{message}");
-    assert!(message.contains(base.path().to_str().unwrap()), "{message}");
+    let second = Platform::open(base.path()).unwrap();
+    assert_eq!(first.s390x().host.phkh(), second.s390x().host.phkh());
     drop(first);
+    // The identity is moved away, and a machine still has it.
+    let away = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(base.path()).unwrap().map(Result::unwrap) {
+        if !entry.file_name().to_str().unwrap().ends_with("lock") {
+            fs::rename(entry.path(), away.path().join(entry.file_name())).unwrap();
+        }
+    }
+    let message = create(base.path(), &CreateOptions::default()).unwrap_err().to_string();
+    assert!(message.contains(&format!("in use by process {}", std::process::id())), "{message}");
+    assert!(message.contains(base.path().to_str().unwrap()), "{message}");
+    drop(second);
+    create(base.path(), &CreateOptions::default()).unwrap();
+    // The reverse: a change holds both locks.
+    let hold = |name: &str| {
+        let file = fs::File::options().write(true).open(base.path().join(name)).unwrap();
+        file.try_lock().unwrap();
+        file
+    };
+    let change = (hold("change.lock"), hold("lock"));
+    let message = Platform::open(base.path()).unwrap_err().to_string();
+    assert!(message.contains(&format!("being changed by process {}", std::process::id())), "{message}");
+    drop(change);
     Platform::open(base.path()).unwrap();
 }
 

@@ -44,9 +44,6 @@ fn a_created_platform_opens_with_its_certificates_and_hides_its_secret() {
     assert_eq!(summary.certificates.len(), 4);
     assert!(summary.certificates.iter().all(|file| file.bits == 2048));
 
-    // A second user is told who the first is.
-    let message = SevPlatform::open(&folder).unwrap_err().to_string();
-    assert!(message.contains(&std::process::id().to_string()), "{message}");
     drop(platform);
     // A key that others may read is not used, nor a damaged one.
     let key = folder.join("sev-identity.key");
@@ -57,6 +54,56 @@ fn a_created_platform_opens_with_its_certificates_and_hides_its_secret() {
     bytes[20] ^= 1;
     fs::write(&key, &bytes).unwrap();
     assert!(matches!(SevPlatform::open(&folder), Err(PlatformError::Damaged { .. })));
+}
+
+#[test]
+fn users_share_a_platform_and_its_flash_changes_only_while_somebody_is_alone() {
+    let base = tempfile::tempdir().unwrap();
+    let folder = base.path().join("epyc");
+    create(&folder);
+    let own = std::process::id();
+    let first = SevPlatform::open(&folder).unwrap();
+    let made = first.flash().unwrap().unwrap();
+    let second = SevPlatform::open(&folder).unwrap();
+    assert_eq!(second.flash().unwrap().unwrap(), made);
+    for refused in [
+        SevPlatform::open_to_change(&folder).unwrap_err(),
+        first.change().unwrap_err(),
+        second.keep_flash(Some(&[1])).unwrap_err(),
+    ] {
+        assert!(matches!(refused, PlatformError::InUse { .. }));
+        let message = refused.to_string();
+        assert!(message.contains(&format!("in use by process {own}")), "{message}");
+    }
+    // Both still have it: neither lost its share by trying.
+    drop(first);
+    assert!(matches!(SevPlatform::open_to_change(&folder), Err(PlatformError::InUse { .. })));
+    assert_eq!(second.flash().unwrap().unwrap(), made);
+    let change = second.change().unwrap();
+    let message = SevPlatform::open(&folder).unwrap_err().to_string();
+    assert!(message.contains(&format!("being changed by process {own}")), "{message}");
+    change.keep_flash(Some(&[2; 64])).unwrap();
+    drop(change);
+    assert_eq!(SevPlatform::open(&folder).unwrap().flash().unwrap().unwrap(), [2; 64]);
+    drop(second);
+    let alone = SevPlatform::open_to_change(&folder).unwrap();
+    assert!(matches!(SevPlatform::open(&folder), Err(PlatformError::Changing { .. })));
+    assert!(matches!(SevPlatform::open_to_change(&folder), Err(PlatformError::Changing { .. })));
+    alone.keep_flash(None).unwrap();
+}
+
+#[test]
+fn users_who_come_first_at_the_same_time_find_the_same_keys() {
+    let base = tempfile::tempdir().unwrap();
+    let folder = base.path().join("epyc");
+    create(&folder);
+    let users = (0..8).map(|_| {
+        let folder = folder.clone();
+        std::thread::spawn(move || SevPlatform::open(&folder).unwrap().flash().unwrap().unwrap())
+    });
+    let users: Vec<_> = users.collect();
+    let found: Vec<_> = users.into_iter().map(|user| user.join().unwrap()).collect();
+    assert!(found.iter().all(|flash| *flash == found[0]));
 }
 
 #[test]
@@ -83,7 +130,7 @@ fn the_flash_is_kept_replaced_and_erased() {
     let base = tempfile::tempdir().unwrap();
     let folder = base.path().join("epyc");
     create(&folder);
-    let platform = SevPlatform::open(&folder).unwrap();
+    let platform = SevPlatform::open_to_change(&folder).unwrap();
     assert_eq!(platform.flash().unwrap(), None);
     for content in [&[1; 32768][..], &[2; 32768]] {
         platform.keep_flash(Some(content)).unwrap();

@@ -10,14 +10,14 @@ mod pages;
 
 use bus::{Encrypted, SystemBus};
 use cloister_arch::x86_64::VmConfig;
-use cloister_asp::{Asp, Config, Status, Version};
+use cloister_asp::{Asp, Status};
 use cloister_crypto::{Entropy, SystemEntropy};
 use cloister_firmware_api::{
     Door, Guest, HostBuffer, MAX_HOST_BYTES, MAX_RUNS, Machine, Request, Response, Sev,
 };
 use cloister_formats::sev::command::Command;
 use cloister_memory::Storage;
-use cloister_platform_store::SevPlatform;
+use cloister_platform_store::{PlatformError, SevPlatform};
 use pages::Pages;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -27,6 +27,12 @@ pub const GUEST_ORIGIN: u64 = 1 << 40;
 
 /// Why no vCPU enters its guest.
 const NO_CORE: &str = "no CPU back end can run x86-64 guests in this version";
+/// Commands that make other keys: machines of the same platform that run already would go on with the old ones.
+const NEW_KEYS: [Command; 4] =
+    [Command::PEK_GEN, Command::PDH_GEN, Command::PEK_CERT_IMPORT, Command::PLATFORM_RESET];
+/// What such a command is told while others use the platform: what a processor answers that has guests. The firmware
+/// allows PDH_GEN then, because all guests are its own; here the others' firmware could not be told of the new PDH.
+const BUSY: Status = Status::INVALID_PLATFORM_STATE;
 /// Most vCPUs of a guest.
 const MAX_CPUS: u16 = 288;
 /// Most bytes of a command buffer: a page.
@@ -37,7 +43,7 @@ pub struct Silicon {
     machine: Machine,
     asp: Option<Mutex<Asp>>,
     guest: OnceLock<GuestSide>,
-    /// The folder's lock is held as long as the machine runs.
+    /// The folder's lock is held as long as the machine runs; others may run the same machine.
     platform: SevPlatform,
 }
 
@@ -57,17 +63,7 @@ impl Silicon {
     pub fn with_entropy(platform: SevPlatform, entropy: Box<dyn Entropy + Send>) -> Self {
         let switches = platform.config().sev;
         let asp = switches.present.then(|| {
-            let version =
-                Version { major: switches.api_major, minor: switches.api_minor, build: switches.build };
-            let config = Config {
-                version,
-                asids: switches.asids,
-                min_sev_asid: switches.min_sev_asid,
-                es: switches.es,
-                c_bit: switches.cbitpos,
-                ..Config::default()
-            };
-            let mut asp = Asp::new(platform.identity().clone(), entropy, config);
+            let mut asp = Asp::new(platform.identity().clone(), entropy, platform.asp_config());
             match platform.flash() {
                 Ok(content) => asp.set_flash(content),
                 Err(why) => {
@@ -152,14 +148,30 @@ impl Silicon {
         }
         let guest = self.guest.get().map(|guest| (guest.storage.as_ref(), &guest.encrypted));
         let bus = SystemBus::new(guest, host_pages, bus::tmr_of(command, &buffer))?;
+        let change = match NEW_KEYS.contains(&Command(command)).then(|| self.platform.change()).transpose() {
+            Ok(change) => change,
+            Err(why) => {
+                tracing::warn!(target: "sev", %why, "the secure processor's keys stay");
+                let status = match why {
+                    PlatformError::InUse { .. } | PlatformError::Changing { .. } => BUSY,
+                    _ => Status::HWERROR_PLATFORM,
+                };
+                return Ok(Response::Asp { status: status.0, buffer, host_pages: bus.into_host_pages() });
+            }
+        };
         let mut status = asp.execute(command, &mut buffer, &bus);
-        if let Some(content) = asp.take_flash()
-            && let Err(why) = self.platform.keep_flash(content)
-        {
-            tracing::error!(target: "sev", %why, "the secure processor's flash cannot be written");
-            // Whoever asked for new keys must not believe that they last. A start goes on with keys for this run.
-            if ![Command::INIT, Command::INIT_EX].contains(&Command(command)) && status.is_success() {
-                status = Status::HWERROR_PLATFORM;
+        if let Some(content) = asp.take_flash() {
+            let kept = match &change {
+                Some(change) => change.keep_flash(content),
+                // A start that found no keys, or damaged ones. Normally it has nothing to write.
+                None => self.platform.keep_flash(content),
+            };
+            if let Err(why) = kept {
+                tracing::error!(target: "sev", %why, "the secure processor's flash cannot be written");
+                // Whoever asked for new keys must not believe that they last. A start goes on with keys for this run.
+                if change.is_some() && status.is_success() {
+                    status = Status::HWERROR_PLATFORM;
+                }
             }
         }
         Ok(Response::Asp { status: status.0, buffer, host_pages: bus.into_host_pages() })

@@ -194,6 +194,40 @@ fn a_platform_keeps_its_keys_over_restarts_until_it_is_reset() {
 }
 
 #[test]
+fn machines_of_one_platform_have_the_same_pdh_and_change_it_only_alone() {
+    let base = tempfile::tempdir().unwrap();
+    let folder = base.path().join("epyc");
+    let options = SevCreateOptions { small_roots: true, ..SevCreateOptions::default() };
+    create_sev(&folder, &options, &mut SeededEntropy::new(b"shared")).unwrap();
+    let host = || SevHost::new(doors(Arc::new(Silicon::new(SevPlatform::open(&folder).unwrap()))));
+    let (first, second) = (host(), host());
+    let flash = || {
+        let file = std::fs::metadata(folder.join("sev-flash.bin")).unwrap();
+        (file.modified().unwrap(), std::os::unix::fs::MetadataExt::ino(&file))
+    };
+    let written = flash();
+    let pdh = first.pdh_cert_export().unwrap();
+    assert_eq!(second.pdh_cert_export().unwrap(), pdh);
+    assert_eq!(flash(), written, "a start that finds its keys writes nothing");
+    for refused in [first.pek_gen(), second.pdh_gen()] {
+        match refused {
+            Err(SevError::Refused { ret: EIO, fw_error }) => {
+                assert_eq!(fw_error, Status::INVALID_PLATFORM_STATE.0)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    match first.factory_reset() {
+        Err(SevError::Refused { ret: -16, fw_error: 0 }) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!((first.pdh_cert_export().unwrap(), flash()), (pdh.clone(), written));
+    drop(second);
+    first.pdh_gen().unwrap();
+    assert_ne!(host().pdh_cert_export().unwrap().0, pdh.0);
+}
+
+#[test]
 fn new_keys_that_cannot_be_kept_are_an_error() {
     let base = tempfile::tempdir().unwrap();
     let folder = base.path().join("epyc");

@@ -31,13 +31,18 @@ impl Folder {
         Ok(located.folder)
     }
 
-    /// Takes it into use.
+    /// Takes it into use, beside others.
     pub(super) fn start(&self) -> anyhow::Result<Machine> {
-        Machine::start(&self.path()?, Box::new(SystemEntropy))
+        Machine::start(&self.path()?)
+    }
+
+    /// Takes it into use in order to change it: nobody else may use it meanwhile.
+    pub(super) fn start_to_change(&self) -> anyhow::Result<Machine> {
+        Machine::start_to_change(&self.path()?, Box::new(SystemEntropy))
     }
 }
 
-/// The machine, in use: nobody else can have it as long as this value lives.
+/// The machine, in use as long as this value lives.
 pub(super) struct Machine {
     folder: PathBuf,
     switches: Sev,
@@ -46,9 +51,17 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Takes a platform into use. The first question starts its secure processor.
-    pub(super) fn start(folder: &Path, entropy: Box<dyn Entropy + Send>) -> anyhow::Result<Self> {
-        let platform = SevPlatform::open(folder)?;
+    /// Takes a platform into use, beside others. The first question starts its secure processor.
+    pub(super) fn start(folder: &Path) -> anyhow::Result<Self> {
+        Self::of(folder, SevPlatform::open(folder)?, Box::new(SystemEntropy))
+    }
+
+    /// Takes a platform into use that nobody else may use meanwhile.
+    pub(super) fn start_to_change(folder: &Path, entropy: Box<dyn Entropy + Send>) -> anyhow::Result<Self> {
+        Self::of(folder, SevPlatform::open_to_change(folder)?, entropy)
+    }
+
+    fn of(folder: &Path, platform: SevPlatform, entropy: Box<dyn Entropy + Send>) -> anyhow::Result<Self> {
         let switches = platform.config().sev;
         if !switches.present {
             bail!(

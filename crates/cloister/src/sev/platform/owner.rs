@@ -76,7 +76,7 @@ impl Provision {
             oca.p384_key().is_ok_and(|public| public == key.public().to_xy()),
             "{key_file} is not the private key of the OCA in {file}: give the two files that were made together"
         );
-        let machine = self.folder.start()?;
+        let machine = self.folder.start_to_change()?;
         let mut pek = Certificate::parse(&machine.pek_csr()?).context("the firmware's PEK_CSR")?;
         let slot = pek.free_slot().context("the firmware's PEK_CSR has no room for a signature")?;
         sign(&mut pek, slot, &key);

@@ -5,7 +5,7 @@ use super::machine::{Folder, Machine};
 use crate::out;
 use crate::sev::hex;
 use clap::Args;
-use cloister_crypto::{SystemEntropy, sha256};
+use cloister_crypto::sha256;
 use cloister_formats::sev::certificate::Certificate;
 use cloister_formats::sev::command::PlatformState;
 use cloister_platform::SevPlatformStatus;
@@ -25,11 +25,13 @@ pub(crate) struct Show {
 impl Show {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let folder = self.folder.path()?;
-        match Machine::start(&folder, Box::new(SystemEntropy)) {
+        match Machine::start(&folder) {
             Ok(machine) => print(&machine, self.json)?,
-            // A machine that runs has the firmware; the folder can be looked at.
+            // Whoever changes it has the firmware; the folder can be looked at.
             Err(error) => match error.downcast_ref::<PlatformError>() {
-                Some(PlatformError::InUse { holder, .. }) => in_use(&show_sev(&folder)?, holder, self.json),
+                Some(PlatformError::Changing { holder, .. }) => {
+                    in_use(&show_sev(&folder)?, holder, self.json)
+                }
                 _ => return Err(error),
             },
         }
@@ -112,7 +114,7 @@ pub(super) fn print(machine: &Machine, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Shows what the folder says of a machine that somebody else runs.
+/// Shows what the folder says of a machine that somebody else changes.
 fn in_use(summary: &SevSummary, holder: &str, as_json: bool) {
     let sev = &summary.config.sev;
     let mut bits: Vec<u32> = summary.certificates.iter().map(|file| file.bits).collect();
@@ -134,7 +136,7 @@ fn in_use(summary: &SevSummary, holder: &str, as_json: bool) {
         return;
     }
     out::line(&format!("Model platform (AMD SEV) in {}", summary.folder.display()));
-    out::line(&format!("  in use by {holder}, so its firmware cannot be asked now"));
+    out::line(&format!("  being changed by {holder}, so its firmware cannot be asked now"));
     out::line(&format!(
         "  firmware  API {}.{}, build {}; SEV-ES {}",
         sev.api_major,

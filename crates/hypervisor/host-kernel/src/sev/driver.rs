@@ -160,7 +160,13 @@ impl Driver {
             }
             _ => state.up = false,
         }
-        self.mailbox.plain(Command::PLATFORM_RESET, &[]).map(|()| SevData::None)
+        let answer = self.mailbox.ask(Command::PLATFORM_RESET, &[], Buffers::default())?;
+        // No guest is ours and the platform is down: it has guests of others.
+        if answer.status == Status::INVALID_PLATFORM_STATE {
+            return Err(Errno::BUSY.into());
+        }
+        answer.ok()?;
+        Ok(SevData::None)
     }
 
     fn get_id(&self, len: u32) -> Outcome<SevData> {
