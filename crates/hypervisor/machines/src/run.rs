@@ -233,7 +233,7 @@ impl Conductor {
     /// For operators: stops all CPUs and guest time, and waits until no CPU is in the core.
     pub(crate) fn stop(&self, vm: &Vm, to: RunState) {
         let _one = self.operate();
-        self.stop_from(vm, to, None);
+        self.stop_from(vm, to, None, None);
     }
 
     /// For operators: lets CPUs run, or only some of them.
@@ -276,13 +276,18 @@ impl Conductor {
         result.map(drop)
     }
 
-    /// Stops; by the CPU whose exit asks for it, or by an operator.
-    fn stop_from(&self, vm: &Vm, to: RunState, cpu: Option<u16>) {
+    /// Stops; by the CPU whose exit asks for it, or by an operator. The reason is told once the new state can be seen.
+    fn stop_from(&self, vm: &Vm, to: RunState, cpu: Option<u16>, reason: Option<Event>) {
         let mut state = self.lock();
         let first = state.run_state.is_running() && state.end.is_none();
         if first {
             state.change(to);
             state.stopping = true;
+        }
+        if let Some(reason) = reason {
+            drop(state);
+            self.events.emit(reason);
+            state = self.lock();
         }
         self.await_parked(vm, state, cpu, false);
         if first {
@@ -474,7 +479,7 @@ impl Conductor {
     /// A debugger's stop: everybody stops, then it is told.
     fn debug_stop(&self, vm: &Vm, cpu: u16, exit: DebugExit) {
         self.lock().debug_exits.push_back((cpu, exit));
-        self.stop_from(vm, RunState::Debug, Some(cpu));
+        self.stop_from(vm, RunState::Debug, Some(cpu), None);
         self.events.emit(Event::Debug { cpu });
     }
 
@@ -483,21 +488,21 @@ impl Conductor {
         let keep = self.policy.shutdown == ShutdownAction::Pause;
         match end {
             End::PowerOff if keep => {
-                self.events.emit(Event::Shutdown(Cause::GuestShutdown));
-                self.stop_from(vm, RunState::Shutdown, Some(cpu));
+                let reason = Event::Shutdown(Cause::GuestShutdown);
+                self.stop_from(vm, RunState::Shutdown, Some(cpu), Some(reason));
             }
             End::Crashed { cpu, mask, addr } => {
                 let psw = Psw { mask, addr };
-                let tell = |action| self.events.emit(Event::GuestPanicked { cpu, psw, action });
+                let told = |action| Event::GuestPanicked { cpu, psw, action };
                 match self.policy.panic {
                     PanicAction::None => {
-                        tell("run");
+                        self.events.emit(told("run"));
                         vm.set_run_state(cpu, cloister_platform::arch::s390x::RunState::Stopped)?;
                     }
-                    PanicAction::Pause => self.panicked(vm, cpu, || tell("pause")),
-                    PanicAction::Shutdown if keep => self.panicked(vm, cpu, || tell("pause")),
+                    PanicAction::Pause => self.panicked(vm, cpu, told("pause")),
+                    PanicAction::Shutdown if keep => self.panicked(vm, cpu, told("pause")),
                     PanicAction::Shutdown | PanicAction::ExitFailure => {
-                        tell("poweroff");
+                        self.events.emit(told("poweroff"));
                         self.end(vm, end, Cause::GuestPanic);
                     }
                 }
@@ -517,9 +522,8 @@ impl Conductor {
         Ok(())
     }
 
-    fn panicked(&self, vm: &Vm, cpu: u16, tell: impl FnOnce()) {
-        tell();
-        self.stop_from(vm, RunState::GuestPanicked, Some(cpu));
+    fn panicked(&self, vm: &Vm, cpu: u16, reason: Event) {
+        self.stop_from(vm, RunState::GuestPanicked, Some(cpu), Some(reason));
     }
 
     fn in_turn(&self, vm: &Vm, guest: &dyn Guest, when_idle: Idle) -> Result<(), MachineError> {
