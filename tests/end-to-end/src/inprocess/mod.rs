@@ -180,6 +180,7 @@ impl<'a> Boot<'a> {
                     }
                 }
             })),
+            line_console: None,
             console_room: None,
             messages: Some(Box::new({
                 let messages = Arc::clone(&messages);
