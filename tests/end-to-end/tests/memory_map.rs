@@ -7,7 +7,7 @@ use cloister_arch::s390x::VmConfig;
 use cloister_end_to_end::inprocess::{Model, guest_program};
 use cloister_host_kernel::HostKernel;
 use cloister_machines::s390_ccw::S390Ccw;
-use cloister_machines::{End, Outlets};
+use cloister_machines::{End, Outlets, Run as _};
 use cloister_memory_map::{MemoryMap, write_picture};
 use cloister_options::{Invocation, Outcome};
 use cloister_platform::{Door, Loopback, PageState, Request, Response, Vm};
@@ -213,6 +213,7 @@ fn run(
             }
         })),
         messages: Some(Box::new(|text: &str| println!("{text}"))),
+        ..Outlets::default()
     };
     let machine = Arc::new(S390Ccw::with_outlets(&line, Arc::clone(&tap) as _, outlets).unwrap());
     let config = tap.created.get().unwrap().0.clone();
@@ -220,7 +221,7 @@ fn run(
     let own = Seen { silicon, vm, machine: OnceLock::new() };
     own.machine.set(Arc::downgrade(&machine)).unwrap();
     assert!(seen.set(own).is_ok());
-    let report = machine.run().unwrap();
+    let report = Arc::clone(&machine).run().unwrap();
     assert_eq!(report.end, End::PowerOff);
     let lines = lines.lock().unwrap().clone();
     println!("{}", lines.join("\n"));
