@@ -3,6 +3,7 @@
 //! mode and at the end. Pages that the guest shares on purpose are told apart by what they are.
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+use cloister_control::Machine as _;
 use cloister_end_to_end::inprocess::{Audit, Boot, Model, Run, command_of, find, guest_program, repository};
 use cloister_formats::s390x::uvcb::UvCommand;
 use cloister_machines::End;
@@ -50,7 +51,7 @@ fn witness(cmdline: &str) -> (Run, Arc<Audit>) {
                 world.scan("after the host read every page");
                 // Leaving and entering again would go on for ever.
                 if readies.fetch_add(1, Ordering::Relaxed) == 1 {
-                    machine.end(End::Quit);
+                    machine.quit(cloister_control::Cause::HostQmpQuit);
                 }
             }
             "started again" => world.scan("after a reset"),
