@@ -42,7 +42,11 @@ impl SevControl for Launched {
     }
 
     fn inject_launch_secret(&self, header: &str, secret: &str, gpa: Option<u64>) -> Result<(), ControlError> {
-        self.0.lock().unwrap().push((header.into(), secret.into(), gpa));
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((
+            header.into(),
+            secret.into(),
+            gpa,
+        ));
         Ok(())
     }
 
