@@ -1,5 +1,6 @@
 //! `-object sev-guest`: its properties, the order of its checks and commands, its states, and the words for everything
 //! that goes wrong, against a platform that remembers what it was asked.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 use cloister_cgs::{
     CgsError, ConfidentialGuest, FirmwareImage, KernelImage, LaunchHost, LaunchPort, LaunchState,
