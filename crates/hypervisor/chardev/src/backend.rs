@@ -41,6 +41,13 @@ pub(crate) enum Source {
     Client { target: Target, again: Option<Duration>, first: Option<Peer> },
 }
 
+impl Source {
+    /// Whether the first peer is there already.
+    pub(crate) fn has_peer(&self) -> bool {
+        matches!(self, Self::Once(Some(_)) | Self::Client { first: Some(_), .. })
+    }
+}
+
 /// One peer.
 pub(crate) struct Peer {
     pub(crate) input: Option<OwnedFd>,

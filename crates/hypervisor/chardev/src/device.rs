@@ -56,6 +56,7 @@ impl Chardev {
         let mux = spec.mux || matches!(spec.backend, CharBackend::Stdio { with_monitor: true });
         let host = |what| move |source| ChardevError::Host { id: spec.id.clone(), what, source };
         let shared = Arc::new(Shared::new(mux, backend.file, log).map_err(host("make an event"))?);
+        shared.lock().expected = backend.source.has_peer();
         let pump = Pump::new(spec.id.clone(), Arc::clone(&shared), backend.source, backend.keep);
         let handle = std::thread::Builder::new()
             .name(format!("chr {}", spec.id.replace('\0', "?")))
@@ -162,7 +163,8 @@ impl Chardev {
         let mut state = self.shared.lock();
         loop {
             let silent = state.output.is_empty() && state.in_flight == 0;
-            if silent || state.connected.is_none() || state.output_dead {
+            let nobody = state.connected.is_none() && !state.expected;
+            if silent || nobody || state.output_dead {
                 return silent;
             }
             let in_time;

@@ -130,10 +130,14 @@ impl Pump {
     fn plan(&mut self) -> Option<Plan> {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
+        let mut plan = Plan::default();
         if state.closing {
+            // Closed before this thread began: what was written has a reader.
+            if state.expected {
+                self.seek_peer(&mut state, &mut plan);
+            }
             return None;
         }
-        let mut plan = Plan::default();
         if state.hang_up && self.peer.is_some() {
             let at = *self.hang_up_at.get_or_insert_with(|| Instant::now() + HANG_UP_GRACE);
             if !self.has_output(&state) || at <= Instant::now() {
@@ -205,6 +209,7 @@ impl Pump {
 
     fn finished(&self, state: &mut State) {
         state.finished = true;
+        state.expected = false;
         self.shared.notify();
     }
 

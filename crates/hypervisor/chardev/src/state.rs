@@ -57,6 +57,8 @@ pub(crate) struct State {
     pub(crate) mux: bool,
     /// The peer's name while one is there.
     pub(crate) connected: Option<String>,
+    /// A peer is there for certain and the thread has not taken it up yet: what is written until then is not lost.
+    pub(crate) expected: bool,
     /// Counts the peers.
     pub(crate) generation: u64,
     /// The peer sends no more.
@@ -127,6 +129,7 @@ impl Shared {
         let state = State {
             mux,
             connected: None,
+            expected: false,
             generation: 0,
             input_end: false,
             output_dead: false,
@@ -258,6 +261,7 @@ impl State {
     pub(crate) fn peer_came(&mut self, name: String) {
         self.generation += 1;
         self.connected = Some(name);
+        self.expected = false;
         self.input_end = false;
         self.output_dead = false;
         self.hang_up = false;
@@ -345,7 +349,8 @@ impl State {
 
     /// Queues output of a stream; the oldest goes when there is too much.
     pub(crate) fn write_stream(&mut self, bytes: &[u8]) {
-        if self.write_files(bytes) || self.connected.is_none() || self.output_dead || self.hang_up {
+        let nobody = self.connected.is_none() && !self.expected;
+        if self.write_files(bytes) || nobody || self.output_dead || self.hang_up {
             return;
         }
         let bytes = if let Some(surplus) = bytes.len().checked_sub(STREAM_LIMIT) {
