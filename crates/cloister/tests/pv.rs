@@ -202,7 +202,7 @@ fn bad_subcommands_end_with_status_1_and_a_message() {
         let run = cloister(folder.path(), words);
         run.refuses(&["Usage"]);
     }
-    cloister(folder.path(), ["demo", "sev"]).refuses(&["invalid value 'sev'", "pv"]);
+    cloister(folder.path(), ["demo", "pef"]).refuses(&["invalid value 'pef'", "pv"]);
     cloister(folder.path(), [""; 0]).refuses(&["help"]);
     assert_eq!(names(folder.path()), [""; 0]);
 }
