@@ -2,7 +2,7 @@
 //! go on, and the host gets the documented answer.
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
-use cloister_arch::s390x::{CpuRequest, CpuResponse, LocalInterrupt, ResetKind, RunState};
+use cloister_arch::s390x::{CpuRequest, CpuResponse, CpuState, LocalInterrupt, ResetKind, RunState};
 use cloister_end_to_end::inprocess::{
     Answer, Audit, Boot, HANGS, Host, Model, Run, World, command_of, granted, guest_program,
 };
@@ -247,7 +247,8 @@ fn registers_of_a_protected_cpu_cannot_be_read_set_or_reset() {
             other => panic!("{other:?}"),
         };
         ask(CpuRequest::State { cpu: 0 });
-        ask(CpuRequest::SetState { cpu: 0, state: Box::default() });
+        let state = CpuState { version: CpuState::VERSION, ..CpuState::default() };
+        ask(CpuRequest::SetState { cpu: 0, state: Box::new(state) });
         ask(CpuRequest::SetRunState { cpu: 0, state: RunState::Stopped });
         for kind in [ResetKind::Normal, ResetKind::Initial, ResetKind::Clear] {
             ask(CpuRequest::Reset { cpu: 0, kind });
