@@ -10,6 +10,7 @@
 mod loopback;
 
 pub use cloister_arch as arch;
+pub use cloister_arch::pages::{Conversions, PageCounts, PageRun, PageState};
 pub use loopback::Loopback;
 
 use cloister_arch::s390x::{Completion, CpuRequest, CpuResponse, Exit, RunLimit, VmConfig};
@@ -183,68 +184,6 @@ pub const MAX_RUNS: usize = 65_536;
 
 /// Most bytes of host memory that go with one command.
 pub const MAX_HOST_BYTES: usize = 4 << 20;
-
-/// What a page is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum PageState {
-    /// The guest has not touched it: it holds what the host has there, or nothing.
-    Untouched,
-    /// Both see the same bytes.
-    Shared,
-    /// The guest's alone.
-    Private,
-    /// The guest's; the host holds the ciphertext.
-    Exported,
-    /// The guest's content is gone: the host destroyed it or gave back other bytes.
-    Lost,
-}
-
-/// Pages that follow each other and are in the same state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PageRun {
-    /// First page number.
-    pub first: u64,
-    /// Number of pages, not 0.
-    pub pages: u64,
-    /// What they are.
-    pub state: PageState,
-}
-
-/// Pages by state, and conversions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PageCounts {
-    /// [`PageState::Untouched`].
-    pub untouched: u64,
-    /// [`PageState::Shared`].
-    pub shared: u64,
-    /// [`PageState::Private`].
-    pub private: u64,
-    /// [`PageState::Exported`].
-    pub exported: u64,
-    /// [`PageState::Lost`].
-    pub lost: u64,
-    /// Since the machine began.
-    pub conversions: Conversions,
-}
-
-/// Conversions of pages by the firmware since the machine began. They never go down.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conversions {
-    /// Pages of the image decrypted in place.
-    pub unpacked: u64,
-    /// Pages made private and zero at the guest's first touch.
-    pub cleared: u64,
-    /// Ciphertext taken back, checked and decrypted.
-    pub imported: u64,
-    /// Private pages encrypted for the host.
-    pub exported: u64,
-    /// Pages that the guest shared.
-    pub shared: u64,
-    /// Pages that it shared no more.
-    pub unshared: u64,
-    /// Pages cleared and given to the host.
-    pub destroyed: u64,
-}
 
 /// Why a CPU left the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,5 +4,6 @@
 //! keys or logic: a type that needs a method with side effects belongs to one of the two worlds.
 #![forbid(unsafe_code)]
 
+pub mod pages;
 pub mod s390x;
 pub mod x86_64;

@@ -7,7 +7,6 @@
 #![forbid(unsafe_code)]
 
 mod donation;
-mod pages;
 mod protected;
 mod sev;
 mod x86;
@@ -226,14 +225,12 @@ impl Door for HostKernel {
                     .into(),
             ),
             Request::PageCounts => match self.lower.call(lower::Request::PageCounts) {
-                lower::Response::PageCounts(counts) => Response::PageCounts(pages::counts(&counts)),
+                lower::Response::PageCounts(counts) => Response::PageCounts(counts),
                 other => unexpected(&other),
             },
             Request::PageStates { first, count } => {
                 match self.lower.call(lower::Request::PageStates { first, count }) {
-                    lower::Response::PageStates { runs, next } => {
-                        Response::PageStates { runs: runs.into_iter().map(pages::run).collect(), next }
-                    }
+                    lower::Response::PageStates { runs, next } => Response::PageStates { runs, next },
                     other => unexpected(&other),
                 }
             }

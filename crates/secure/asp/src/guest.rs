@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use cloister_crypto::{Entropy, Secret, Sha256};
 use cloister_formats::sev::policy::Policy;
 use cloister_formats::sev::status::Status;
+use cloister_formats::sev::vmsa::checksum;
 
 use crate::channel::Channel;
-use crate::crc::vmsa_crc;
 use crate::engine::MemoryCipher;
 use crate::table::{self, GuestOp, Slot};
 
@@ -124,7 +124,7 @@ impl Pool {
         let address = self.base + index as u64 * BLOCK;
         page[BLOCK_ADDRESS..BLOCK_ADDRESS + 8].copy_from_slice(&address.to_le_bytes());
         if let Some(block) = self.blocks.get_mut(index) {
-            *block = Some(Block { handle, crc: vmsa_crc(page) });
+            *block = Some(Block { handle, crc: checksum(page) });
         }
     }
 
@@ -132,7 +132,7 @@ impl Pool {
     pub(crate) fn knows(&self, handle: u32, page: &[u8; 4096]) -> bool {
         self.block_of(page)
             .and_then(|index| self.blocks[index])
-            .is_some_and(|block| block.handle == handle && block.crc == vmsa_crc(page))
+            .is_some_and(|block| block.handle == handle && block.crc == checksum(page))
     }
 
     /// Takes note of the new content of a VMSA that a core saved.
@@ -140,7 +140,7 @@ impl Pool {
         let Some(index) = self.block_of(page) else { return false };
         match &mut self.blocks[index] {
             Some(block) if block.handle == handle => {
-                block.crc = vmsa_crc(page);
+                block.crc = checksum(page);
                 true
             }
             _ => false,

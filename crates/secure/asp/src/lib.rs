@@ -37,7 +37,6 @@ mod bus;
 mod certs;
 mod channel;
 mod commands;
-mod crc;
 mod engine;
 mod guest;
 mod identity;

@@ -42,7 +42,7 @@ pub use ram::Ram;
 #[cfg(not(loom))]
 pub use storage::{
     ConversionObserver, Counts, Fill, FilledPage, HOST_ACCESS_ASK, HOST_ACCESS_FREE, HOST_REPORT_WRITES,
-    NoShootdown, Shootdown, Storage, View,
+    NoShootdown, Shootdown, Storage, Touched, View,
 };
 #[cfg(not(loom))]
 pub use transform::{PageCipher, PageExport};

@@ -588,6 +588,25 @@ impl Storage {
     }
 }
 
+/// Whether the host half has memory for pages that are asked for in order; remembers the last answer.
+#[derive(Debug, Default)]
+pub struct Touched {
+    /// Known up to here.
+    until: u64,
+    data: Range<u64>,
+}
+
+impl Touched {
+    /// Whether it has memory for this page.
+    pub fn holds(&mut self, storage: &Storage, page: u64) -> bool {
+        if page >= self.until {
+            self.data = storage.host_data(page).unwrap_or(storage.pages()..storage.pages());
+            self.until = self.data.end;
+        }
+        self.data.contains(&page)
+    }
+}
+
 /// Where the two copies of a page begin.
 #[derive(Clone, Copy)]
 struct Halves {

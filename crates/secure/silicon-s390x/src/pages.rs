@@ -4,55 +4,33 @@
 //! may run on, and each answer is true for the moment at which the page was looked at.
 
 use cloister_firmware_api::{Conversions, PageCounts, PageRun, PageState};
-use cloister_memory::{Representation, Storage};
-use cloister_uv_s390x::{self as uv, GuestPages, PageKind};
-use std::ops::Range;
+use cloister_memory::{Representation, Storage, Touched};
+use cloister_uv_s390x::{GuestPages, PageKind};
 
 pub(crate) struct Pages<'a> {
     pub(crate) storage: &'a Storage,
     /// The table of the guest's configuration, if it has one.
     pub(crate) protected: Option<GuestPages>,
-    pub(crate) conversions: uv::Conversions,
+    pub(crate) conversions: Conversions,
 }
 
 impl Pages<'_> {
     pub(crate) fn counts(&self) -> PageCounts {
-        let uv::Conversions { unpacked, cleared, imported, exported, shared, unshared, destroyed } =
-            self.conversions;
-        let conversions = Conversions { unpacked, cleared, imported, exported, shared, unshared, destroyed };
-        let mut counts = PageCounts { conversions, ..PageCounts::default() };
-        let mut look = Look::default();
-        for page in 0..self.storage.pages() {
-            match self.state(page, &mut look) {
-                PageState::Untouched => counts.untouched += 1,
-                PageState::Shared => counts.shared += 1,
-                PageState::Private => counts.private += 1,
-                PageState::Exported => counts.exported += 1,
-                PageState::Lost => counts.lost += 1,
-            }
-        }
-        counts
+        let mut touched = Touched::default();
+        PageCounts::collect(
+            self.conversions,
+            (0..self.storage.pages()).map(|page| self.state(page, &mut touched)),
+        )
     }
 
     /// Runs of the pages from `first` on, and where to go on if there are more than `most`.
     pub(crate) fn runs(&self, first: u64, count: u64, most: usize) -> (Vec<PageRun>, Option<u64>) {
         let end = first.saturating_add(count).min(self.storage.pages());
-        let mut runs: Vec<PageRun> = Vec::new();
-        let mut look = Look::default();
-        for page in first..end {
-            let state = self.state(page, &mut look);
-            if let Some(last) = runs.last_mut().filter(|last| last.state == state) {
-                last.pages += 1;
-            } else if runs.len() >= most {
-                return (runs, Some(page));
-            } else {
-                runs.push(PageRun { first: page, pages: 1, state });
-            }
-        }
-        (runs, None)
+        let mut touched = Touched::default();
+        PageRun::collect(first, end, most, |page| self.state(page, &mut touched))
     }
 
-    fn state(&self, page: u64, look: &mut Look) -> PageState {
+    fn state(&self, page: u64, touched: &mut Touched) -> PageState {
         match self.protected.as_ref().and_then(|pages| pages.kind(page)) {
             Some(PageKind::NonSecure) => PageState::Untouched,
             Some(PageKind::Secure) => PageState::Private,
@@ -62,30 +40,12 @@ impl Pages<'_> {
             None => match self.storage.representation(page) {
                 Some(Representation::Plain) => PageState::Private,
                 Some(Representation::Absent) => PageState::Exported,
-                Some(Representation::Raw | Representation::Both) if look.has_memory(self.storage, page) => {
+                Some(Representation::Raw | Representation::Both) if touched.holds(self.storage, page) => {
                     PageState::Shared
                 }
                 Some(Representation::Raw | Representation::Both) | None => PageState::Untouched,
             },
         }
-    }
-}
-
-/// Remembers the last answer about the host half's memory; pages are asked in order.
-#[derive(Default)]
-struct Look {
-    /// Known up to here.
-    until: u64,
-    data: Range<u64>,
-}
-
-impl Look {
-    fn has_memory(&mut self, storage: &Storage, page: u64) -> bool {
-        if page >= self.until {
-            self.data = storage.host_data(page).unwrap_or(storage.pages()..storage.pages());
-            self.until = self.data.end;
-        }
-        self.data.contains(&page)
     }
 }
 
@@ -95,7 +55,7 @@ mod tests {
     use cloister_memory::NoShootdown;
 
     fn pages(storage: &Storage) -> Pages<'_> {
-        Pages { storage, protected: None, conversions: uv::Conversions::default() }
+        Pages { storage, protected: None, conversions: Conversions::default() }
     }
 
     #[test]

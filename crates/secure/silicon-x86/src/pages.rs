@@ -5,58 +5,33 @@
 //! reads that yet.
 
 use crate::GuestSide;
-use cloister_firmware_api::{PageCounts, PageRun, PageState};
-use std::ops::Range;
+use cloister_firmware_api::{Conversions, PageCounts, PageRun, PageState};
+use cloister_memory::Touched;
 
 pub(crate) struct Pages<'a> {
     guest: &'a GuestSide,
-    /// Up to here it is known where the host half has memory.
-    until: u64,
-    data: Range<u64>,
+    touched: Touched,
 }
 
 impl<'a> Pages<'a> {
     pub(crate) fn new(guest: &'a GuestSide) -> Self {
-        Self { guest, until: 0, data: 0..0 }
+        Self { guest, touched: Touched::default() }
     }
 
     pub(crate) fn counts(mut self) -> PageCounts {
-        let mut counts = PageCounts::default();
-        for page in 0..self.guest.storage.pages() {
-            match self.state(page) {
-                PageState::Exported => counts.exported += 1,
-                PageState::Shared => counts.shared += 1,
-                PageState::Untouched | PageState::Private | PageState::Lost => counts.untouched += 1,
-            }
-        }
-        counts
+        let pages = 0..self.guest.storage.pages();
+        PageCounts::collect(Conversions::default(), pages.map(|page| self.state(page)))
     }
 
     /// Runs of the pages from `first` on, and where to go on if there are more than `most`.
     pub(crate) fn runs(mut self, first: u64, count: u64, most: usize) -> (Vec<PageRun>, Option<u64>) {
         let end = first.saturating_add(count).min(self.guest.storage.pages());
-        let mut runs: Vec<PageRun> = Vec::new();
-        for page in first..end {
-            let state = self.state(page);
-            if let Some(last) = runs.last_mut().filter(|last| last.state == state) {
-                last.pages += 1;
-            } else if runs.len() >= most {
-                return (runs, Some(page));
-            } else {
-                runs.push(PageRun { first: page, pages: 1, state });
-            }
-        }
-        (runs, None)
+        PageRun::collect(first, end, most, |page| self.state(page))
     }
 
-    /// Pages are asked for in order.
     fn state(&mut self, page: u64) -> PageState {
         let GuestSide { storage, encrypted } = self.guest;
-        if page >= self.until {
-            self.data = storage.host_data(page).unwrap_or(storage.pages()..storage.pages());
-            self.until = self.data.end;
-        }
-        match (encrypted.holds(page), self.data.contains(&page)) {
+        match (encrypted.holds(page), self.touched.holds(storage, page)) {
             (true, _) => PageState::Exported,
             (false, true) => PageState::Shared,
             (false, false) => PageState::Untouched,

@@ -47,7 +47,7 @@ pub use configuration::{CpuResetKind, CpuRunState};
 pub use guest_call::{GuestCallOutcome, GuestEffect};
 pub use host_call::{Effect, HostCallOutcome};
 pub use identity::Identity;
-pub use pages::{Conversions, GuestPages, PageCounts, PageKind, Resolved};
+pub use pages::{GuestPages, PageCounts, PageKind, Resolved};
 pub use refusal::Refusal;
 pub use storage::{PageBytes, SecureStorage, StorageAccess, StorageError, StorageResolver};
 pub use table::{Action, CONFIGURATION_TABLE, ConfigurationState, MACHINE_TABLE, MachineState, Verdict};

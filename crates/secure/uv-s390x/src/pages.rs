@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::configuration::Configuration;
 use crate::export::ExportRecord;
 use crate::storage::SecureStorage;
+use cloister_arch::pages::Conversions;
 
 /// What a page is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,25 +112,6 @@ pub(crate) enum Conversion {
     Shared,
     Unshared,
     Destroyed,
-}
-
-/// How often the Ultravisor did what to a page, in all configurations since it began.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Conversions {
-    /// Pages of an image decrypted in place.
-    pub unpacked: u64,
-    /// Pages made private and zero at the guest's first touch.
-    pub cleared: u64,
-    /// Exported pages taken back.
-    pub imported: u64,
-    /// Private pages encrypted for the host.
-    pub exported: u64,
-    /// Pages that a guest shared.
-    pub shared: u64,
-    /// Pages that it shared no more.
-    pub unshared: u64,
-    /// Pages cleared and given to the host.
-    pub destroyed: u64,
 }
 
 #[derive(Default)]

@@ -10,10 +10,11 @@ use cloister_formats::s390x::uvcb::{Qui, UvCommand};
 
 use crate::configuration::{Configuration, CpuRunState};
 use crate::identity::Identity;
-use crate::pages::{Conversions, Counters, GuestPages};
+use crate::pages::{Counters, GuestPages};
 use crate::refusal::Stop;
 use crate::storage::{SecureStorage, StorageResolver};
 use crate::table::{ConfigurationState, GUEST_CALLS, HOST_CALLS, MachineState};
+use cloister_arch::pages::Conversions;
 
 /// Condition code of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -129,15 +129,7 @@ impl Vmsa {
 
     /// The CRC that the firmware keeps apart, with the three streams that it is made of.
     pub fn crc(&self) -> (u64, [u32; 3]) {
-        let mut streams = [u32::MAX; 3];
-        for (index, chunk) in self.0[..Self::CRC_SIZE].chunks_exact(8).enumerate() {
-            let stream = &mut streams[index % 3];
-            *stream = crc32c(*stream, chunk);
-        }
-        let streams = streams.map(|stream| !stream);
-        let low = streams.iter().fold(u32::MAX, |crc, stream| crc32c(crc, &stream.to_le_bytes()));
-        let high = streams[0] ^ streams[1] ^ streams[2];
-        (u64::from(high) << 32 | u64::from(!low), streams)
+        crc_with_streams(&self.0)
     }
 
     /// The field with the address of the CRC, and the cleared field before it, as LAUNCH_UPDATE_VMSA leaves them.
@@ -221,6 +213,23 @@ impl fmt::Debug for Vmsa {
             .filter(|(_, _, value)| *value != Value::Number(0) && *value != Value::Segment(zero));
         f.debug_map().entries(used.map(|(_, name, value)| (name, value))).finish()
     }
+}
+
+/// The CRC that the firmware keeps of a save area, over three interleaved streams of CRC-32C.
+pub fn checksum(page: &[u8; PAGE_SIZE]) -> u64 {
+    crc_with_streams(page).0
+}
+
+fn crc_with_streams(page: &[u8; PAGE_SIZE]) -> (u64, [u32; 3]) {
+    let mut streams = [u32::MAX; 3];
+    for (index, chunk) in page[..Vmsa::CRC_SIZE].chunks_exact(8).enumerate() {
+        let stream = &mut streams[index % 3];
+        *stream = crc32c(*stream, chunk);
+    }
+    let streams = streams.map(|stream| !stream);
+    let low = streams.iter().fold(u32::MAX, |crc, stream| crc32c(crc, &stream.to_le_bytes()));
+    let high = streams[0] ^ streams[1] ^ streams[2];
+    (u64::from(high) << 32 | u64::from(!low), streams)
 }
 
 /// CRC-32C without the final complement, from the state `crc`.

@@ -1,6 +1,7 @@
 //! Pages under a hostile host: export, import, sharing, pins, destruction.
 
 use crate::common::*;
+use cloister_arch::pages::Conversions;
 use cloister_crypto::SeededEntropy;
 use cloister_formats::s390x::uvcb::*;
 use cloister_memory::{NoShootdown, Storage};
