@@ -3,6 +3,7 @@
 
 use cloister_formats::s390x::arcb::{Arcb, ArcbFlags};
 use cloister_formats::s390x::asrcb::{Asrcb, SecretHeader, SecretType};
+use cloister_formats::s390x::attestation::{AdditionalData, FIRMWARE_STATE_SIZE};
 use cloister_formats::s390x::host_key::{KeySlot, KeyXy, Phkh};
 use cloister_formats::s390x::ipl_block::{IplBlock, IplKind, PvBlock, PvComponent, result};
 use cloister_formats::s390x::se_header::{HeaderFault, Pcf, SeHeader, SecretArea};
@@ -139,6 +140,21 @@ proptest! {
             secret: SecretHeader { kind, len, id }, encrypted_area: vec![7; len as usize + 32], tag: [9; 16],
         };
         prop_assert_eq!(Asrcb::parse(&request.encode()), Ok(request));
+    }
+
+    #[test]
+    fn additional_data_of_an_attestation(
+        image: Option<[u8; 32]>, attestation: Option<[u8; 32]>, hash in prop::option::of(wide::<64>()),
+        state in prop::option::of(wide::<FIRMWARE_STATE_SIZE>()),
+    ) {
+        let items = AdditionalData {
+            image_phkh: image.map(Phkh), attestation_phkh: attestation.map(Phkh),
+            secret_store_hash: hash, firmware_state: state,
+        };
+        let mut raw = items.encode();
+        prop_assert_eq!(AdditionalData::parse(items.flags(), &raw), Ok(items.clone()));
+        raw.push(0);
+        prop_assert!(AdditionalData::parse(items.flags(), &raw).is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use cloister_crypto::*;
 use cloister_formats::s390x::arcb::Arcb;
 use cloister_formats::s390x::asrcb::{Asrcb, SecretHeader};
+use cloister_formats::s390x::attestation::{AdditionalData, Measured};
 use cloister_formats::s390x::host_key::KeySlot;
 use cloister_formats::s390x::ipl_block::{IplBlock, IplKind};
 use cloister_formats::s390x::se_header::{HeaderFault, Pcf, SeHeader, SecretArea};
@@ -261,4 +262,24 @@ fn attestation_request_and_measurement() {
     assert_eq!((fields.arcb_addr, fields.meas_addr, fields.add_addr), (0x20_0000, 0x20_1000, 0x20_2000));
     assert_eq!(fields.user_data[..5], bytes(&case["user_data_hex"]));
     assert_eq!(fields.encode(), block);
+
+    let (additional, header) =
+        (bytes(&case["additional_hex"]), SeHeader::parse(&bytes(&all["se_header"]["header_hex"])).unwrap());
+    let items = AdditionalData::parse(request.flags, &additional).unwrap();
+    assert_eq!(items.image_phkh.unwrap().0, array(&all["host_key"]["phkh_hex"]));
+    assert_eq!(items.image_phkh, items.attestation_phkh);
+    let locked = &all["secret_store_hash"]["after_assoc_and_plain_locked_hex"];
+    assert_eq!(items.secret_store_hash, Some(array(locked)));
+    assert_eq!(items.encode(), additional);
+    let measured = Measured {
+        pld: &header.pld,
+        ald: &header.ald,
+        tld: &header.tld,
+        header_tag: &header.tag,
+        config_uid: &array(&case["cuid_hex"]),
+        user_data: &bytes(&case["user_data_hex"]),
+        nonce: Some(&array(&case["nonce_hex"])),
+        additional: &additional,
+    };
+    assert_eq!(measured.bytes(), bytes(&case["hmac_input_hex"]));
 }

@@ -5,6 +5,7 @@
 
 pub mod arcb;
 pub mod asrcb;
+pub mod attestation;
 pub mod host_key;
 pub mod ipl_block;
 pub mod se_header;
