@@ -18,8 +18,8 @@
 //!
 //! Of PCs: firmware flash ([`flash`]) and fw_cfg ([`fw_cfg`]).
 //!
-//! This crate translates no guest address, runs no thread, queues no interruption and knows no mechanism of
-//! confidential computing. A device that meets a private page gets an access error and reports it to the guest as the
+//! This crate translates no guest address, queues no interruption and knows no mechanism of confidential computing.
+//! A device with threads of its own says through a [`Waker`] that it wants to be called. A device that meets a private page gets an access error and reports it to the guest as the
 //! architecture says.
 #![forbid(unsafe_code)]
 
@@ -33,6 +33,8 @@ pub mod fw_cfg;
 pub mod interrupt;
 pub mod sclp;
 pub mod virtio;
+pub mod wake;
 
 pub use error::Error;
 pub use interrupt::{HostInterrupt, InterruptSink, Outcome};
+pub use wake::Waker;

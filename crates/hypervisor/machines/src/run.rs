@@ -116,6 +116,8 @@ struct State {
     parked: usize,
     /// Threads that run CPUs.
     threads: usize,
+    /// Other threads that change the guest just now.
+    working: usize,
     /// The host's number of the thread of each CPU; none before the run.
     thread_ids: Vec<u32>,
     /// A stop is under way that nobody has been told of.
@@ -187,6 +189,7 @@ impl Conductor {
                 only: None,
                 parked: 0,
                 threads: 0,
+                working: 0,
                 thread_ids: Vec::new(),
                 stopping: false,
                 rest: false,
@@ -276,6 +279,24 @@ impl Conductor {
         result.map(drop)
     }
 
+    /// For threads that are neither CPUs nor operators: does something that changes the guest, once the machine runs.
+    /// The machine neither stops nor rests meanwhile. False: the run is over, and nothing was done.
+    pub(crate) fn while_running(&self, work: impl FnOnce()) -> bool {
+        let mut state = self.lock();
+        while !state.open() {
+            if state.end.is_some() {
+                return false;
+            }
+            state = self.wait(state);
+        }
+        state.working += 1;
+        drop(state);
+        work();
+        self.lock().working -= 1;
+        self.changed.notify_all();
+        true
+    }
+
     /// Stops; by the CPU whose exit asks for it, or by an operator. The reason is told once the new state can be seen.
     fn stop_from(&self, vm: &Vm, to: RunState, cpu: Option<u16>, reason: Option<Event>) {
         let mut state = self.lock();
@@ -321,7 +342,8 @@ impl Conductor {
         let own = usize::from(cpu.is_some());
         state.parked += own;
         self.changed.notify_all();
-        let moving = |state: &State| state.parked < state.threads || state.rest && !for_rest;
+        let moving =
+            |state: &State| state.parked < state.threads || state.working > 0 || state.rest && !for_rest;
         while !state.open() && state.end.is_none() && moving(&state) {
             drop(state);
             kick_all(vm, cpu);
@@ -569,11 +591,7 @@ impl Conductor {
                 }
                 let mut next = guest.exit(cpu, exit)?;
                 if matches!(next, Next::Rest) {
-                    let (after, reset) = guest.at_rest(cpu)?;
-                    if reset {
-                        let mut state = self.lock();
-                        state.generation += 1;
-                    }
+                    let Some(after) = self.with_rest(vm, guest, cpu)? else { return Ok(()) };
                     next = after;
                 }
                 match next {

@@ -79,6 +79,9 @@ pub trait CcwDevice<M: GuestMemory>: Send {
     /// A doorbell for a queue. Returns false if there is no such queue.
     fn notify(&mut self, mem: &M, queue: u16, signals: &mut Signals) -> bool;
 
+    /// Something happened on the host's side that the device wanted to be called for.
+    fn host_event(&mut self, _mem: &M, _signals: &mut Signals) {}
+
     /// The subchannel was disabled.
     fn disabled(&mut self);
 

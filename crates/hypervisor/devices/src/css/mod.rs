@@ -505,6 +505,17 @@ impl<M: GuestMemory> ChannelSubsystem<M> {
         found
     }
 
+    /// Calls a device that has something to do on its own account, and delivers its interruptions. Nothing happens if it
+    /// is gone.
+    pub fn host_event(&mut self, mem: &M, id: SubchannelId) {
+        let sink = Arc::clone(&self.sink);
+        if let Some(sch) = self.subchannels.get_mut(&id) {
+            let mut signals = Signals::default();
+            sch.device.host_event(mem, &mut signals);
+            sch.deliver(signals, &*sink);
+        }
+    }
+
     /// Subsystem reset: every subchannel and device as after power-on.
     pub fn reset(&mut self) {
         self.multiple_sets = false;

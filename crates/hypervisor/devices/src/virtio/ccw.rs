@@ -379,6 +379,33 @@ impl<M: GuestMemory> VirtioCcw<M> {
         }
         result
     }
+
+    /// Whether the driver may expect the device to work.
+    fn running(&self) -> bool {
+        self.regs.status & status::DRIVER_OK != 0 && self.regs.status & status::NEEDS_RESET == 0
+    }
+
+    /// After an error in a ring: the driver has to reset the device (virtio 1.2, 2.1.2).
+    fn broken(&mut self, mem: &M, error: &super::queue::QueueError, signals: &mut Signals) {
+        tracing::warn!("virtio-ccw: the device needs a reset: {error}");
+        self.regs.status |= status::NEEDS_RESET;
+        if !self.legacy() {
+            self.signal_config(mem, signals);
+        }
+    }
+
+    fn event(&mut self, mem: &M, signals: &mut Signals) -> Result<(), super::queue::QueueError> {
+        let event = self.device.host_event(mem, &mut self.queues)?;
+        for index in 0..self.queues.len().min(64) {
+            if event.used >> index & 1 == 1 && self.queues[index].needs_notification(mem)? {
+                self.signal_queue(mem, index as u16, signals);
+            }
+        }
+        if event.config {
+            self.signal_config(mem, signals);
+        }
+        Ok(())
+    }
 }
 
 impl<M: GuestMemory> CcwDevice<M> for VirtioCcw<M> {
@@ -434,18 +461,22 @@ impl<M: GuestMemory> CcwDevice<M> for VirtioCcw<M> {
 
     fn notify(&mut self, mem: &M, index: u16, signals: &mut Signals) -> bool {
         let Some(queue) = self.queues.get(usize::from(index)) else { return false };
-        let running = self.regs.status & status::DRIVER_OK != 0;
-        if !running || !queue.ready() || self.regs.status & status::NEEDS_RESET != 0 {
-            return true;
-        }
-        if let Err(error) = self.work(mem, index, signals) {
-            tracing::warn!(queue = index, "virtio-ccw: the device needs a reset: {error}");
-            self.regs.status |= status::NEEDS_RESET;
-            if !self.legacy() {
-                self.signal_config(mem, signals);
-            }
+        let ready = queue.ready();
+        if self.running()
+            && ready
+            && let Err(error) = self.work(mem, index, signals)
+        {
+            self.broken(mem, &error, signals);
         }
         true
+    }
+
+    fn host_event(&mut self, mem: &M, signals: &mut Signals) {
+        if self.running()
+            && let Err(error) = self.event(mem, signals)
+        {
+            self.broken(mem, &error, signals);
+        }
     }
 
     fn disabled(&mut self) {

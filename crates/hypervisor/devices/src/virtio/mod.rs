@@ -100,6 +100,15 @@ pub enum VirtioDeviceState {
     Rng(RngState),
 }
 
+/// What [`VirtioDevice::host_event`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostEvent {
+    /// Queues in which buffers were used, as a mask: bit n is queue n.
+    pub used: u64,
+    /// The configuration space has changed.
+    pub config: bool,
+}
+
 /// A virtio device type without its transport.
 pub trait VirtioDevice<M: GuestMemory>: Send {
     /// The device id (virtio 1.2, chapter 5).
@@ -128,6 +137,16 @@ pub trait VirtioDevice<M: GuestMemory>: Send {
     /// # Errors
     /// The ring or a chain is broken; the transport marks the device as needing a reset.
     fn process_queue(&mut self, mem: &M, index: u16, queue: &mut VirtQueue) -> Result<bool, QueueError>;
+
+    /// Something happened on the host's side (a packet, input, a finished request, a new size), or the driver has just
+    /// become ready: works on whichever queues it concerns. A queue that is not ready must be left alone. Called while
+    /// the driver is ready; what comes earlier the device keeps or drops.
+    ///
+    /// # Errors
+    /// As [`process_queue`](Self::process_queue).
+    fn host_event(&mut self, _mem: &M, _queues: &mut [VirtQueue]) -> Result<HostEvent, QueueError> {
+        Ok(HostEvent::default())
+    }
 
     /// The state to save.
     fn save(&self) -> VirtioDeviceState;

@@ -5,10 +5,12 @@
 
 mod control;
 mod cpu_model;
+mod device;
 mod instruction;
 mod ipl;
 mod load;
 mod plug;
+mod worker;
 
 use crate::backing;
 use crate::objects::Objects;
@@ -56,7 +58,8 @@ pub struct S390Ccw {
     attached: Mutex<Vec<plug::Attached>>,
     consoles: Vec<(DeviceSpec, DeviceInfo)>,
     drives: Vec<Drive>,
-    defaults: plug::Defaults,
+    defaults: device::Defaults,
+    worker: worker::Worker,
     conductor: Conductor,
     protected: AtomicBool,
     warnings: Vec<String>,
@@ -158,8 +161,9 @@ impl S390Ccw {
         sclp_config.loadparm = ipl::loadparm(loadparm);
         let sclp = Sclp::new(sclp_config, outlets.console, outlets.line_console, Arc::clone(&sink));
         let mut css = ChannelSubsystem::new(sink);
-        let defaults = plug::Defaults { iommu_platform: iommu_default, seed: line.seed };
-        let attached = plug::attach(line, &mut css, defaults)?;
+        let defaults = device::Defaults { iommu_platform: iommu_default, seed: line.seed };
+        let worker = worker::Worker::new();
+        let attached = plug::attach(line, &mut css, defaults, worker.jobs())?;
         let described = Facts {
             target: line.target,
             machine: line.machine.name.clone(),
@@ -194,6 +198,7 @@ impl S390Ccw {
             consoles: plug::consoles(line),
             drives: line.drives.clone(),
             defaults,
+            worker,
             conductor,
             protected: AtomicBool::new(false),
             warnings,
@@ -253,10 +258,12 @@ impl Run for S390Ccw {
             ipl::start(&self.vm, 0, entry)?;
             Ok(false)
         })?;
-        Ok(match self.in_turn {
+        let run = || match self.in_turn {
             Some(idle) => self.conductor.run_in_turn(&self.vm, self.as_ref(), idle),
             None => self.conductor.run_threads(&self.vm, self.as_ref()),
-        })
+        };
+        let thread = |source| MachineError::Host { what: "start the thread of the devices", source };
+        self.worker.beside(&self, run).map_err(thread)
     }
 
     fn end(&self, end: End, cause: Cause) {

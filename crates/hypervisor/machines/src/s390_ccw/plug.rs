@@ -2,22 +2,16 @@
 //! described for monitors.
 
 use super::S390Ccw;
+use super::device::{self, Defaults, Request, iommu_platform};
+use super::worker::Jobs;
 use crate::MachineError;
 use crate::objects::property;
 use cloister_cgs::DeviceFacts;
 use cloister_control::{BlockInfo, BusInfo, ControlError, DeviceInfo, Event, Property};
 use cloister_devices::css::{ChannelSubsystem, DeviceNumber, SubchannelId, VIRTUAL_CSSID};
-use cloister_devices::entropy::{EntropySource, SeededEntropy, SystemEntropy};
-use cloister_devices::virtio::blk::{Block, BlockOptions};
-use cloister_devices::virtio::ccw::{VirtioCcw, VirtioCcwOptions};
-use cloister_devices::virtio::disk::{DiskOptions, open_disk};
-use cloister_devices::virtio::rng::Rng;
-use cloister_options::{
-    CommandLine, DeviceSpec, Drive, DriveFormat, DriveInterface, DriveMedia, OnOffAuto, Present, Properties,
-};
+use cloister_options::{CommandLine, DeviceSpec, Drive, DriveInterface, Present, Properties};
 use cloister_platform::HostMemory;
 use serde_json::json;
-use std::os::unix::fs::MetadataExt;
 
 /// The bus of the channel subsystem.
 pub(super) const BUS: &str = "virtual-css";
@@ -32,13 +26,6 @@ pub(super) struct Attached {
     pub(super) subchannel: SubchannelId,
     pub(super) info: DeviceInfo,
     pub(super) block: Option<BlockInfo>,
-}
-
-/// What every device made for one machine shares.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Defaults {
-    pub(super) iommu_platform: bool,
-    pub(super) seed: Option<u64>,
 }
 
 pub(super) fn facts(line: &CommandLine, iommu_default: bool) -> Vec<DeviceFacts> {
@@ -99,6 +86,7 @@ pub(super) fn attach(
     line: &CommandLine,
     css: &mut ChannelSubsystem<HostMemory>,
     defaults: Defaults,
+    jobs: &Jobs,
 ) -> Result<Vec<Attached>, MachineError> {
     let mut attached = Vec::new();
     // Drives with `if=virtio` come first, as in QEMU.
@@ -119,9 +107,13 @@ pub(super) fn attach(
     });
     let explicit = channel_devices(line).map(|device| (device.clone(), None));
     for (spec, drive) in implicit.chain(explicit) {
-        let (device, block) = make(&spec, drive, &line.drives, defaults)?;
-        let (subchannel, number) = css.attach(wanted_number(&spec)?, Box::new(device))?;
-        attached.push(describe(&spec, subchannel, number, block));
+        let request = Request { spec: &spec, implicit: drive, drives: &line.drives, defaults };
+        let made = device::make(&request)?;
+        let (subchannel, number) = css.attach(wanted_number(&spec)?, Box::new(made.device))?;
+        if let Some(waker) = made.waker {
+            jobs.listen(subchannel, &waker);
+        }
+        attached.push(describe(&spec, subchannel, number, made.block));
     }
     Ok(attached)
 }
@@ -140,11 +132,15 @@ impl S390Ccw {
         cloister_options::check_device(&cloister_cgs::catalogue(self.described.target), spec, &present)
             .map_err(|why| ControlError::new(why.headline()))?;
         self.check_device(&device_facts(spec, self.defaults.iommu_platform))?;
-        let (device, block) = make(spec, None, &self.drives, self.defaults).map_err(refusal)?;
+        let request = Request { spec, implicit: None, drives: &self.drives, defaults: self.defaults };
+        let made = device::make(&request).map_err(refusal)?;
         let wanted = wanted_number(spec).map_err(refusal)?;
-        let (subchannel, number) =
-            self.css().plug(wanted, Box::new(device)).map_err(|why| ControlError::new(why.to_string()))?;
-        attached.push(describe(spec, subchannel, number, block));
+        let plugged = self.css().plug(wanted, Box::new(made.device));
+        let (subchannel, number) = plugged.map_err(|why| ControlError::new(why.to_string()))?;
+        if let Some(waker) = made.waker {
+            self.worker.jobs().listen(subchannel, &waker);
+        }
+        attached.push(describe(spec, subchannel, number, made.block));
         Ok(())
     }
 
@@ -172,86 +168,6 @@ fn refusal(why: MachineError) -> ControlError {
         MachineError::Device { problem, .. } => problem,
         other => other.to_string(),
     })
-}
-
-type Made = (VirtioCcw<HostMemory>, Option<BlockInfo>);
-
-fn make(
-    spec: &DeviceSpec,
-    implicit: Option<&Drive>,
-    drives: &[Drive],
-    defaults: Defaults,
-) -> Result<Made, MachineError> {
-    let fail = |problem: String| MachineError::Device { location: spec.location.to_string(), problem };
-    let options = VirtioCcwOptions {
-        iommu_platform: iommu_platform(&spec.properties, defaults.iommu_platform),
-        ..VirtioCcwOptions::default()
-    };
-    match spec.driver.as_str() {
-        "virtio-blk-ccw" => {
-            let drive = match implicit {
-                Some(drive) => drive,
-                None => {
-                    let name = spec
-                        .properties
-                        .text("drive")
-                        .ok_or_else(|| fail("drive property not set; give drive=ID of a -drive".into()))?;
-                    drives.iter().find(|drive| drive.id.as_deref() == Some(name)).ok_or_else(|| {
-                        fail(format!("Property 'virtio-blk-device.drive' can't find value '{name}'"))
-                    })?
-                }
-            };
-            let mut block_options = BlockOptions::default();
-            if let Some(serial) = spec.properties.text("serial") {
-                block_options.serial = serial.to_owned();
-            }
-            let (block, info) = block_device(drive, block_options)?;
-            Ok((VirtioCcw::new(Box::new(block), options), Some(info)))
-        }
-        "virtio-rng-ccw" => {
-            let source: Box<dyn EntropySource> = match defaults.seed {
-                Some(seed) => Box::new(SeededEntropy::new(seed)),
-                None => Box::new(SystemEntropy),
-            };
-            Ok((VirtioCcw::new(Box::new(Rng::new(source)), options), None))
-        }
-        other => Err(fail(format!("'{other}' is not a device of this version of Cloister"))),
-    }
-}
-
-fn block_device(drive: &Drive, options: BlockOptions) -> Result<(Block, BlockInfo), MachineError> {
-    let path = drive.file.as_deref().ok_or_else(|| MachineError::Device {
-        location: drive.location.to_string(),
-        problem: "the drive has no file; give file=PATH".into(),
-    })?;
-    let disk = open_disk(
-        path,
-        &DiskOptions {
-            format: drive.format.map(|format| {
-                match format {
-                    DriveFormat::Raw => "raw",
-                    DriveFormat::Qcow2 => "qcow2",
-                }
-                .to_owned()
-            }),
-            read_only: drive.read_only || drive.media == DriveMedia::Cdrom,
-            snapshot: drive.snapshot,
-        },
-    )?;
-    let index = drive.index.unwrap_or(0);
-    let info = BlockInfo {
-        device: drive.id.clone().unwrap_or_else(|| format!("virtio{index}")),
-        node_name: format!("#block{:03}", 100 + index),
-        qdev: None,
-        file: Some(path.to_owned()),
-        format: disk.format().into(),
-        virtual_size: disk.size(),
-        actual_size: std::fs::metadata(path).map_or(0, |metadata| metadata.blocks() * 512),
-        read_only: disk.read_only(),
-        snapshot: drive.snapshot,
-        removable: drive.media == DriveMedia::Cdrom,
-    };
-    Ok((Block::new(disk, options)?, info))
 }
 
 fn describe(
@@ -308,12 +224,4 @@ fn wanted_number(spec: &DeviceSpec) -> Result<Option<DeviceNumber>, MachineError
             }),
         })
         .transpose()
-}
-
-fn iommu_platform(properties: &Properties, default: bool) -> bool {
-    match properties.on_off_auto("iommu_platform") {
-        Some(OnOffAuto::On) => true,
-        Some(OnOffAuto::Off) => false,
-        Some(OnOffAuto::Auto) | None => properties.bool("iommu_platform").unwrap_or(default),
-    }
 }

@@ -1,0 +1,68 @@
+//! Makes the devices of the channel subsystem, one module for each kind. Attaching them is [`plug`](super::plug)'s part.
+
+mod blk;
+mod rng;
+
+use crate::MachineError;
+use cloister_control::BlockInfo;
+use cloister_devices::Waker;
+use cloister_devices::virtio::VirtioDevice;
+use cloister_devices::virtio::ccw::{VirtioCcw, VirtioCcwOptions};
+use cloister_options::{DeviceSpec, Drive, OnOffAuto, Properties};
+use cloister_platform::HostMemory;
+
+/// What every device made for one machine shares.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Defaults {
+    pub(super) iommu_platform: bool,
+    pub(super) seed: Option<u64>,
+}
+
+/// A device that is asked for.
+pub(super) struct Request<'a> {
+    pub(super) spec: &'a DeviceSpec,
+    /// The drive of a disk that only `-drive if=virtio` names.
+    pub(super) implicit: Option<&'a Drive>,
+    pub(super) drives: &'a [Drive],
+    pub(super) defaults: Defaults,
+}
+
+/// A device that was made.
+pub(super) struct Made {
+    pub(super) device: VirtioCcw<HostMemory>,
+    pub(super) block: Option<BlockInfo>,
+    /// By which the device asks to be called.
+    pub(super) waker: Option<Waker>,
+}
+
+impl Request<'_> {
+    fn fail(&self, problem: String) -> MachineError {
+        MachineError::Device { location: self.spec.location.to_string(), problem }
+    }
+
+    /// Puts a device without waker and image behind the transport, with the options of the command line.
+    fn behind_ccw(&self, device: Box<dyn VirtioDevice<HostMemory>>) -> Made {
+        let options = VirtioCcwOptions {
+            iommu_platform: iommu_platform(&self.spec.properties, self.defaults.iommu_platform),
+            ..VirtioCcwOptions::default()
+        };
+        Made { device: VirtioCcw::new(device, options), block: None, waker: None }
+    }
+}
+
+/// Makes a device.
+pub(super) fn make(request: &Request<'_>) -> Result<Made, MachineError> {
+    match request.spec.driver.as_str() {
+        "virtio-blk-ccw" => blk::make(request),
+        "virtio-rng-ccw" => Ok(rng::make(request)),
+        other => Err(request.fail(format!("'{other}' is not a device of this version of Cloister"))),
+    }
+}
+
+pub(super) fn iommu_platform(properties: &Properties, default: bool) -> bool {
+    match properties.on_off_auto("iommu_platform") {
+        Some(OnOffAuto::On) => true,
+        Some(OnOffAuto::Off) => false,
+        Some(OnOffAuto::Auto) | None => properties.bool("iommu_platform").unwrap_or(default),
+    }
+}
