@@ -6,10 +6,13 @@
 pub mod arcb;
 pub mod asrcb;
 pub mod attestation;
+pub mod dump;
+pub mod exchange;
 pub mod host_key;
 pub mod ipl_block;
 pub mod se_header;
 pub mod se_image;
+pub mod secret_list;
 pub mod uv_rc;
 pub mod uvcb;
 
