@@ -31,8 +31,55 @@ impl SecretType {
     pub const ASSOCIATION: Self = Self(0x02);
     /// Plaintext.
     pub const PLAINTEXT: Self = Self(0x03);
+    /// AES-128 key.
+    pub const AES_128: Self = Self(0x04);
+    /// AES-192 key.
+    pub const AES_192: Self = Self(0x05);
+    /// AES-256 key.
+    pub const AES_256: Self = Self(0x06);
+    /// AES-128-XTS key, both halves.
+    pub const AES_128_XTS: Self = Self(0x07);
+    /// AES-256-XTS key, both halves.
+    pub const AES_256_XTS: Self = Self(0x08);
+    /// HMAC-SHA-256 key of one block.
+    pub const HMAC_SHA_256: Self = Self(0x09);
+    /// HMAC-SHA-512 key of one block.
+    pub const HMAC_SHA_512: Self = Self(0x0a);
+    /// ECDSA P-256 private key.
+    pub const ECDSA_P256: Self = Self(0x11);
+    /// ECDSA P-384 private key.
+    pub const ECDSA_P384: Self = Self(0x12);
+    /// ECDSA P-521 private key.
+    pub const ECDSA_P521: Self = Self(0x13);
+    /// Ed25519 private key.
+    pub const ED25519: Self = Self(0x14);
+    /// Ed448 private key.
+    pub const ED448: Self = Self(0x15);
     /// New customer communication key.
     pub const CCK_UPDATE: Self = Self(0x16);
+
+    /// What the type is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NULL => "null (meta)",
+            Self::ASSOCIATION => "association",
+            Self::PLAINTEXT => "plaintext",
+            Self::AES_128 => "AES-128 key",
+            Self::AES_192 => "AES-192 key",
+            Self::AES_256 => "AES-256 key",
+            Self::AES_128_XTS => "AES-128-XTS key",
+            Self::AES_256_XTS => "AES-256-XTS key",
+            Self::HMAC_SHA_256 => "HMAC-SHA-256 key",
+            Self::HMAC_SHA_512 => "HMAC-SHA-512 key",
+            Self::ECDSA_P256 => "ECDSA P-256 key",
+            Self::ECDSA_P384 => "ECDSA P-384 key",
+            Self::ECDSA_P521 => "ECDSA P-521 key",
+            Self::ED25519 => "Ed25519 key",
+            Self::ED448 => "Ed448 key",
+            Self::CCK_UPDATE => "CCK update",
+            _ => "unknown type",
+        }
+    }
 
     /// Bytes of the secret header, which is shorter for the null secret.
     pub const fn header_size(self) -> usize {
