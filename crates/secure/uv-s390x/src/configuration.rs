@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cloister_arch::s390x::Psw;
-use cloister_crypto::Entropy;
+use cloister_crypto::{Entropy, Secret};
 
+use crate::dump::Dump;
 use crate::export::ExportKey;
 use crate::image::Image;
 use crate::pages::{Conversion, Counters, PageGuard, PageKind, PageTable};
@@ -59,6 +60,10 @@ pub(crate) struct Cpu {
 pub(crate) struct Inner {
     pub(crate) image: Option<Image>,
     pub(crate) cpus: BTreeMap<u16, Cpu>,
+    /// A dump that was begun and not completed.
+    pub(crate) dump: Option<Dump>,
+    /// The owner has forbidden dumps of this configuration, by an add-secret request.
+    pub(crate) dump_disabled: bool,
 }
 
 pub(crate) struct Configuration {
@@ -98,7 +103,7 @@ impl Configuration {
     }
 
     pub(crate) fn state(&self) -> ConfigurationState {
-        ConfigurationState::ALL[usize::from(self.state.load(Ordering::SeqCst)).min(4)]
+        ConfigurationState::ALL[usize::from(self.state.load(Ordering::SeqCst)).min(5)]
     }
 
     /// Asks the table; yields the state after success.
@@ -126,6 +131,11 @@ impl Configuration {
             return Err(Stop::because(rc, 0, detail));
         }
         Ok(page)
+    }
+
+    /// The keys of exports and the common part of their tweaks.
+    pub(crate) fn export_keys(&self) -> (&Secret<64>, &[u8; 16]) {
+        (self.export.keys(), self.export.nonce())
     }
 
     /// Takes a page, unless the configuration has been destroyed meanwhile.
@@ -187,8 +197,8 @@ impl Configuration {
         let number = page.page;
         let mut made = None;
         let seal = &mut |plain: &_, raw: &mut _| {
-            made = self.export.export(number, plain, raw);
-            made.is_some()
+            made = Some(self.export.export(number, plain, raw));
+            true
         };
         storage.export(number, seal).map_err(refused)?;
         if let Some(record) = made {

@@ -19,6 +19,7 @@ const SUPPORTED_SCF: u64 = Scf::CCK_EXTENSION_SECRET.0 | Scf::CCK_UPDATE.0;
 pub(crate) struct Image {
     header: SeHeader,
     psw: Psw,
+    cck: Secret<32>,
     /// `None` if the components are not encrypted.
     cipher: Option<Aes256Xts>,
     pld: Sha512,
@@ -78,6 +79,7 @@ impl Image {
         let cipher = (!header.pcf.has(Pcf::NO_COMPONENT_ENCRYPTION))
             .then(|| Aes256Xts::new(&Secret::new(secret.xts_key)));
         Ok(Self {
+            cck: Secret::new(secret.cck),
             psw: Psw { mask: secret.psw_mask, addr: secret.psw_addr },
             header,
             cipher,
@@ -142,6 +144,15 @@ impl Image {
     /// The key of the components is needed no more.
     pub(crate) fn seal(&mut self) {
         self.cipher = None;
+    }
+
+    pub(crate) const fn pcf(&self) -> Pcf {
+        self.header.pcf
+    }
+
+    /// The customer communication key.
+    pub(crate) const fn cck(&self) -> &Secret<32> {
+        &self.cck
     }
 
     pub(crate) const fn psw(&self) -> Psw {

@@ -6,8 +6,8 @@
 //! [`CONFIGURATION_TABLE`]. Layouts and codes are those that Linux, QEMU and s390-tools use.
 //!
 //! It executes no guest instruction and holds no guest memory: bytes are converted by a [`SecureStorage`],
-//! and register changes are told to the core as an [`Effect`]. Attestation, secrets and dumps are not
-//! implemented and are reported as not installed.
+//! and register changes are told to the core as an [`Effect`]. Attestation and secrets are not implemented
+//! and are reported as not installed.
 //!
 //! # Filling a translation
 //!
@@ -25,6 +25,8 @@
 //! * An import of bytes that are not the last export is 104, and the page is lost for good: a guest never
 //!   finds zeros where it had data. The same holds for a page that the host destroyed.
 //! * A pin of a page that is not shared is 107; an unknown CPU state is 101.
+//! * A dump may begin once the image is verified. Until its end no CPU is started or reset; pages may come and go.
+//!   An image without plaintext control flag 34 is 101, a CPU that executes is 102.
 //! * Content survives the end of sharing, and the page is private from then on.
 //! * A prepared reset requires that nothing is shared, and every CPU must be reset before it starts again.
 //! * The ASCE field of a new configuration is the token of its storage, the MSO field its host absolute
@@ -32,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 mod configuration;
+mod dump;
 mod export;
 mod guest_call;
 mod host_call;

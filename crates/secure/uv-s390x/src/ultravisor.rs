@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use cloister_arch::s390x::Psw;
 use cloister_crypto::Entropy;
+use cloister_formats::s390x::dump::COMPONENTS_PER_MIB;
 use cloister_formats::s390x::uvcb::{Qui, UvCommand};
 
 use crate::configuration::{Configuration, CpuRunState};
+use crate::dump::{COMPLETION_LEN, CPU_LEN};
 use crate::identity::Identity;
 use crate::pages::{Counters, GuestPages};
 use crate::refusal::Stop;
@@ -188,7 +190,8 @@ impl Ultravisor {
             conf_base_phys_stor_len: 0x1000,
             conf_base_virt_stor_len: 0x1000,
             conf_virt_var_stor_len: 0x1000,
-            cpu_stor_len: 0x1000,
+            // Linux takes this length for a CPU in a dump as well.
+            cpu_stor_len: CPU_LEN,
             max_num_sec_conf: self.config.max_configurations,
             max_guest_stor_addr: self.config.max_address,
             max_guest_cpu_id: self.config.max_cpu_id,
@@ -196,6 +199,8 @@ impl Ultravisor {
             features: 1 << 63,
             supp_se_hdr_ver: 1 << 63,
             supp_se_hdr_pcf: self.config.supported_pcf,
+            conf_dump_storage_state_len: COMPONENTS_PER_MIB as u64,
+            conf_dump_finalize_len: COMPLETION_LEN,
             ..Qui::default()
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard};
 
 use cloister_crypto::{Aes256Xts, P521Secret, Secret, SeededEntropy};
+use cloister_formats::s390x::dump::CpuArea;
 use cloister_formats::s390x::ipl_block::{IplBlock, IplKind, PvBlock};
 use cloister_formats::s390x::uv_rc::{Rc, Rrc};
 use cloister_formats::s390x::uvcb::*;
@@ -145,6 +146,7 @@ pub(crate) struct Answer {
     pub(crate) effect: Effect,
     pub(crate) text: String,
     pub(crate) block: Vec<u8>,
+    pub(crate) data: Vec<u8>,
 }
 
 impl Answer {
@@ -170,6 +172,10 @@ pub(crate) struct Machine {
 impl StorageResolver for Machine {
     fn storage(&self, token: u64) -> Option<&dyn SecureStorage> {
         (token == TOKEN).then_some(&self.storage)
+    }
+
+    fn registers(&self, cpu: u16) -> Option<CpuArea> {
+        (cpu < 8).then(|| registers(u64::from(cpu)))
     }
 }
 
@@ -233,7 +239,15 @@ impl Machine {
         let outcome = self.uv.host_call(&mut block, &data, self);
         let header = UvHeader::parse(&block).unwrap();
         let text = outcome.refusal.map(|refusal| refusal.to_string()).unwrap_or_default();
-        Answer { cc: outcome.cc, rc: header.rc, rrc: header.rrc, effect: outcome.effect, text, block }
+        Answer {
+            cc: outcome.cc,
+            rc: header.rc,
+            rrc: header.rrc,
+            effect: outcome.effect,
+            text,
+            block,
+            data: outcome.data,
+        }
     }
 
     pub(crate) fn named(&self, command: UvCommand, handle: u64) -> Answer {
@@ -379,6 +393,11 @@ impl Image {
         }
         Self { header: bytes(&all["se_header"]["header_hex"]), ipib, block, pages, plain }
     }
+}
+
+/// The registers of a CPU, all different.
+pub(crate) fn registers(cpu: u64) -> CpuArea {
+    CpuArea::parse(&std::array::from_fn(|at| (at as u64 * 7 + cpu) as u8))
 }
 
 pub(crate) fn vectors() -> Value {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
 
 mod common;
+mod dump;
 mod image;
 mod pages;
 mod states;
