@@ -3,8 +3,10 @@
 //!
 //! Packed rings and device-specific notification data do not exist here.
 
+pub mod balloon;
 pub mod blk;
 pub mod ccw;
+pub mod console;
 pub mod disk;
 mod qcow2;
 pub mod queue;
@@ -13,8 +15,10 @@ pub mod rng;
 use serde::{Deserialize, Serialize};
 use vm_memory::GuestMemory;
 
+pub use balloon::{Balloon, BalloonState};
 pub use blk::{Block, BlockOptions, BlockState};
 pub use ccw::{VirtioCcw, VirtioCcwOptions, VirtioCcwState};
+pub use console::{Console, ConsoleState};
 pub use disk::{DiskBackend, DiskOptions, open_disk};
 use queue::{QueueError, VirtQueue};
 pub use rng::{Rng, RngState};
@@ -94,8 +98,12 @@ impl ByteOrder {
 /// Saved state of a device type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VirtioDeviceState {
+    /// virtio-balloon.
+    Balloon(BalloonState),
     /// virtio-blk.
     Block(BlockState),
+    /// virtio-console.
+    Console(ConsoleState),
     /// virtio-rng.
     Rng(RngState),
 }
