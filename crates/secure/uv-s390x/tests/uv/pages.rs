@@ -211,7 +211,7 @@ fn query_answers_guest_and_host() {
     assert_eq!(answer.installed_calls, [0x80c0_0000_0000_0000, 0, 0, 0]);
     assert_eq!(answer.max_guest_cpu_id, 256);
     let host = Qui::parse(&machine.host(full.clone()).ok().block).unwrap();
-    assert_eq!(host.installed_calls, [0xff1f_ff00_2000_0000, 0, 0, 0]);
+    assert_eq!(host.installed_calls, [0xff1f_fff0_2000_0000, 0, 0, 0]);
     let mut short = full[..0xa8].to_vec();
     short[1] = 0xa8;
     short[0] = 0;
