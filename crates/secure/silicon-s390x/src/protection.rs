@@ -7,8 +7,8 @@ use cloister_cpu_s390x::{OperandFault, PageView, SecureGuest, System, UvcAnswer,
 use cloister_formats::s390x::dump::CpuArea;
 use cloister_memory::{Shootdown, Storage};
 use cloister_uv_s390x::{
-    AccessFailure, CallerStorage, Cc, CpuResetKind, CpuRunState, Effect, GuestEffect, GuestPages, PageKind, Resolved, SecureStorage,
-    StorageAccess, StorageResolver, Ultravisor,
+    AccessFailure, CallerStorage, Cc, CpuResetKind, CpuRunState, Effect, GuestEffect, GuestPages, PageKind,
+    Resolved, SecureStorage, StorageAccess, StorageResolver, Ultravisor,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -228,12 +228,8 @@ impl SecureGuest for Protection {
             let configuration = self.configuration.read().unwrap_or_else(PoisonError::into_inner);
             configuration.as_ref().and_then(|c| c.cpus.get(usize::from(cpu)).copied()).unwrap_or(0)
         };
-        let outcome = self.uv.guest_call(
-            handle,
-            block,
-            &self.storage(&self.storage, flush),
-            &mut Caller(operands),
-        );
+        let outcome =
+            self.uv.guest_call(handle, block, &self.storage(&self.storage, flush), &mut Caller(operands));
         if let Some(refusal) = &outcome.refusal {
             tracing::debug!(target: "s390_pv", cpu, %refusal, "Ultravisor call of the guest");
         }

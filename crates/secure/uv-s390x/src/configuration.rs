@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use cloister_arch::s390x::Psw;
 use cloister_crypto::{Entropy, Secret};
@@ -15,6 +15,7 @@ use crate::export::ExportKey;
 use crate::image::Image;
 use crate::pages::{Conversion, Counters, PageGuard, PageKind, PageTable};
 use crate::refusal::Stop;
+use crate::secrets::SecretStore;
 use crate::storage::{SecureStorage, StorageError};
 use crate::table::{Action, ConfigurationState, Verdict, configuration_verdict};
 
@@ -64,6 +65,7 @@ pub(crate) struct Inner {
     pub(crate) dump: Option<Dump>,
     /// The owner has forbidden dumps of this configuration, by an add-secret request.
     pub(crate) dump_disabled: bool,
+    pub(crate) secrets: SecretStore,
 }
 
 pub(crate) struct Configuration {
@@ -72,6 +74,10 @@ pub(crate) struct Configuration {
     /// Host absolute address of the guest's address 0.
     pub(crate) origin: u64,
     pub(crate) pages: PageTable,
+    /// The identity that attestations tell.
+    pub(crate) uid: [u8; 16],
+    /// What wraps the keys that the guest retrieves.
+    pub(crate) wrapping_key: Secret<32>,
     export: ExportKey,
     /// Changed under the lock of `inner` only.
     state: AtomicU8,
@@ -92,6 +98,12 @@ impl Configuration {
             origin,
             pages: PageTable::new(pages, counters),
             export: ExportKey::generate(entropy),
+            uid: {
+                let mut uid = [0; 16];
+                entropy.fill(&mut uid);
+                uid
+            },
+            wrapping_key: Secret::generate(entropy),
             state: AtomicU8::new(ConfigurationState::Created as u8),
             gone: AtomicBool::new(false),
             inner: Mutex::default(),
@@ -100,6 +112,16 @@ impl Configuration {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same for a CPU's own call. A CPU that waited here would acknowledge no flush, so it is told to
+    /// issue the call again.
+    pub(crate) fn try_lock(&self) -> Result<MutexGuard<'_, Inner>, Stop> {
+        match self.inner.try_lock() {
+            Ok(inner) => Ok(inner),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(Stop::Again),
+        }
     }
 
     pub(crate) fn state(&self) -> ConfigurationState {
@@ -390,6 +412,7 @@ impl Configuration {
             return Err(Stop::because(3, 0, detail));
         }
         inner.cpus.values_mut().for_each(|cpu| cpu.needs_reset = true);
+        inner.secrets = SecretStore::default();
         Ok(())
     }
 

@@ -147,7 +147,10 @@ impl Ultravisor {
         }
         let effect = match command {
             C::QUI => return Ok((answer_query(&self.query(false), block), Effect::None)),
-            C::QUERY_KEYS => self.query_keys(block)?,
+            C::QUERY_KEYS => {
+                self.query_keys(block)?;
+                Effect::None
+            }
             C::INIT => self.initialise(block)?,
             C::CREATE_SEC_CONF => self.create_configuration(block, storages)?,
             C::DESTROY_SEC_CONF | C::DESTROY_SEC_CONF_FAST => {
@@ -189,14 +192,13 @@ impl Ultravisor {
         Ok((Rc::EXECUTED, effect))
     }
 
-    fn query_keys(&self, block: &mut [u8]) -> Result<Effect, Stop> {
+    pub(crate) fn query_keys(&self, block: &mut [u8]) -> Result<(), Stop> {
         let mut answer = QueryKeys::default();
         answer.key_hash[0] = self.identity.host_key_hash().0;
         if let Some(backup) = self.identity.backup_key_hash() {
             answer.key_hash[1] = backup.0;
         }
-        answer.store(block).map_err(|_| Stop::rc(5))?;
-        Ok(Effect::None)
+        answer.store(block).map_err(|_| Stop::rc(5))
     }
 
     fn initialise(&self, block: &[u8]) -> Result<Effect, Stop> {

@@ -20,6 +20,9 @@ pub(crate) struct Image {
     header: SeHeader,
     psw: Psw,
     cck: Secret<32>,
+    scf: Scf,
+    /// The hash of the machine's key that opened the header.
+    phkh: Phkh,
     /// `None` if the components are not encrypted.
     cipher: Option<Aes256Xts>,
     pld: Sha512,
@@ -80,6 +83,8 @@ impl Image {
             .then(|| Aes256Xts::new(&Secret::new(secret.xts_key)));
         Ok(Self {
             cck: Secret::new(secret.cck),
+            scf: Scf(secret.scf),
+            phkh: slot.phkh,
             psw: Psw { mask: secret.psw_mask, addr: secret.psw_addr },
             header,
             cipher,
@@ -153,6 +158,23 @@ impl Image {
     /// The customer communication key.
     pub(crate) const fn cck(&self) -> &Secret<32> {
         &self.cck
+    }
+
+    /// The owner gives the image a new customer communication key.
+    pub(crate) fn set_cck(&mut self, cck: Secret<32>) {
+        self.cck = cck;
+    }
+
+    pub(crate) const fn header(&self) -> &SeHeader {
+        &self.header
+    }
+
+    pub(crate) const fn scf(&self) -> Scf {
+        self.scf
+    }
+
+    pub(crate) const fn phkh(&self) -> Phkh {
+        self.phkh
     }
 
     pub(crate) const fn psw(&self) -> Psw {

@@ -33,6 +33,8 @@
 //!   address. Donated storage is checked for its place and not used.
 #![forbid(unsafe_code)]
 
+mod attestation;
+mod caller;
 mod configuration;
 mod dump;
 mod export;
@@ -42,16 +44,21 @@ mod identity;
 mod image;
 mod pages;
 mod refusal;
+mod request;
+mod secrets;
 mod storage;
 mod table;
 mod ultravisor;
 
+pub use attestation::MODEL_FIRMWARE_STATE;
+pub use caller::{AccessFailure, CallerStorage};
 pub use configuration::{CpuResetKind, CpuRunState};
 pub use guest_call::{GuestCallOutcome, GuestEffect};
 pub use host_call::{Effect, HostCallOutcome};
 pub use identity::Identity;
 pub use pages::{GuestPages, PageCounts, PageKind, Resolved};
 pub use refusal::Refusal;
+pub use secrets::MODEL_WRAPPING_PATTERN;
 pub use storage::{PageBytes, SecureStorage, StorageAccess, StorageError, StorageResolver};
 pub use table::{Action, CONFIGURATION_TABLE, ConfigurationState, MACHINE_TABLE, MachineState, Verdict};
 pub use ultravisor::{Cc, Ultravisor, UvConfig};

@@ -111,6 +111,11 @@ pub const CONFIGURATION_TABLE: &[(Action, [Verdict<ConfigurationState>; 6])] = {
         (Call(C::DUMP_CPU), [NO, NO, NO, NO, NO, Stay]),
         // The state before the dump comes back.
         (Call(C::DUMP_COMPLETE), [NO, NO, NO, NO, NO, To(Running)]),
+        (Call(C::RETR_ATTEST), [NO, NO, NO, NO, Stay, NO]),
+        (Call(C::ADD_SECRET), [NO, NO, NO, NO, Stay, Refuse(0x10d)]),
+        (Call(C::LIST_SECRETS), [NO, NO, NO, NO, Stay, NO]),
+        (Call(C::LOCK_SECRETS), [NO, NO, NO, NO, Stay, NO]),
+        (Call(C::RETR_SECRET), [NO, NO, NO, NO, Stay, NO]),
         (Call(C::SET_SHARED_ACCESS), [NO, NO, NO, NO, Stay, NO]),
         (Call(C::REMOVE_SHARED_ACCESS), [NO, NO, NO, NO, Stay, NO]),
     ]
@@ -150,8 +155,20 @@ pub(crate) const HOST_CALLS: &[UvCommand] = {
 };
 
 /// The calls that a guest may issue.
-pub(crate) const GUEST_CALLS: &[UvCommand] =
-    &[UvCommand::QUI, UvCommand::SET_SHARED_ACCESS, UvCommand::REMOVE_SHARED_ACCESS];
+pub(crate) const GUEST_CALLS: &[UvCommand] = {
+    use UvCommand as C;
+    &[
+        C::QUI,
+        C::QUERY_KEYS,
+        C::SET_SHARED_ACCESS,
+        C::REMOVE_SHARED_ACCESS,
+        C::RETR_ATTEST,
+        C::ADD_SECRET,
+        C::LIST_SECRETS,
+        C::LOCK_SECRETS,
+        C::RETR_SECRET,
+    ]
+};
 
 /// The verdict on a call that names no configuration.
 pub(crate) fn machine_verdict(state: MachineState, command: UvCommand) -> Verdict<MachineState> {

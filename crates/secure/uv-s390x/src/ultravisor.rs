@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use cloister_arch::s390x::Psw;
 use cloister_crypto::Entropy;
+use cloister_formats::s390x::asrcb::SecretType;
 use cloister_formats::s390x::dump::COMPONENTS_PER_MIB;
 use cloister_formats::s390x::uvcb::{Qui, UvCommand};
 
@@ -16,6 +17,7 @@ use crate::pages::{Counters, GuestPages};
 use crate::refusal::Stop;
 use crate::storage::{SecureStorage, StorageResolver};
 use crate::table::{ConfigurationState, GUEST_CALLS, HOST_CALLS, MachineState};
+use crate::{attestation, secrets};
 use cloister_arch::pages::Conversions;
 
 /// Condition code of a call.
@@ -201,6 +203,13 @@ impl Ultravisor {
             supp_se_hdr_pcf: self.config.supported_pcf,
             conf_dump_storage_state_len: COMPONENTS_PER_MIB as u64,
             conf_dump_finalize_len: COMPLETION_LEN,
+            supp_att_req_hdr_ver: 1 << 63,
+            supp_att_pflags: attestation::SUPPORTED_FLAGS.0,
+            supp_add_secret_req_ver: 1 << 63,
+            supp_add_secret_pcf: secrets::SUPPORTED_FLAGS,
+            supp_secret_types: SecretType::ALL.iter().fold(0, |bits, kind| bits | 1 << (63 - kind.0)),
+            max_assoc_secrets: secrets::MAX_ASSOCIATION,
+            max_retr_secrets: secrets::MAX_RETRIEVABLE,
             ..Qui::default()
         }
     }
