@@ -1,6 +1,7 @@
 //! What happened to a machine, told to everyone who asked to hear.
 
 use crate::Cause;
+use cloister_options::WatchdogAction;
 use cloister_platform::arch::s390x::Psw;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
@@ -34,6 +35,20 @@ pub enum Event {
         /// `pause`, `poweroff` or `run`: what follows.
         action: &'static str,
     },
+    /// The guest keeps another amount of memory.
+    BalloonChange {
+        /// Bytes.
+        actual: u64,
+    },
+    /// The guest opened or closed a port of a virtio-serial device.
+    PortChange {
+        /// The port's id.
+        id: String,
+        /// Whether it is open.
+        open: bool,
+    },
+    /// The guest's watchdog expired.
+    Watchdog(WatchdogAction),
     /// A CPU came to a stop of the debugger's. Not a QMP event.
     Debug {
         /// CPU address.

@@ -9,7 +9,7 @@ use crate::{
 };
 use cloister_options::{
     Catalogue, CommandLine, DeviceSpec, Invocation, ObjectSpec, OptionError, Outcome, PropertyValue, Target,
-    parse,
+    WatchdogAction, parse,
 };
 use cloister_platform::Vm;
 use serde_json::{Value, json};
@@ -37,6 +37,8 @@ pub struct FakeState {
     pub blocks: Vec<BlockInfo>,
     /// See [`Machine::objects`].
     pub objects: Vec<ObjectInfo>,
+    /// See [`Machine::balloon`]; `None`: there is no balloon.
+    pub balloon: Option<u64>,
     /// See [`Machine::confidential`].
     pub confidential: Option<ConfidentialInfo>,
     /// See [`Machine::migration_blockers`].
@@ -265,6 +267,21 @@ impl Machine for FakeMachine {
         let gone = found.ok_or_else(|| ControlError::device_not_found(id))?;
         self.events.emit(Event::DeviceDeleted { device: gone.id, path: gone.qom_path });
         Ok(())
+    }
+
+    fn balloon(&self) -> Result<u64, ControlError> {
+        self.state().balloon.ok_or_else(ControlError::no_balloon)
+    }
+
+    fn set_balloon(&self, bytes: u64) -> Result<(), ControlError> {
+        self.call(format!("set_balloon {bytes}"));
+        let mut state = self.state();
+        let most = self.facts.memory;
+        state.balloon.as_mut().map(|kept| *kept = bytes.min(most)).ok_or_else(ControlError::no_balloon)
+    }
+
+    fn set_watchdog_action(&self, action: WatchdogAction) {
+        self.call(format!("set_watchdog_action {}", action.name()));
     }
 
     fn confidential(&self) -> Option<ConfidentialInfo> {

@@ -4,9 +4,10 @@ use crate::{
     BlockInfo, Cause, ChardevInfo, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo, Events, Facts, NoSev,
     ObjectInfo, RunState, SevControl,
 };
-use cloister_options::{Catalogue, CommandLine, DeviceSpec, ObjectSpec};
+use cloister_options::{Catalogue, CommandLine, DeviceSpec, ObjectSpec, WatchdogAction};
 use cloister_platform::Vm;
 use cloister_platform::arch::s390x::DebugExit;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// A machine. Every method may be called from every thread but the machine's own CPU threads, at any time.
@@ -81,6 +82,24 @@ pub trait Machine: Send + Sync {
 
     /// Unplugs a device; [`Event::DeviceDeleted`](crate::Event::DeviceDeleted) says when it is gone.
     fn device_del(&self, id: &str) -> Result<(), ControlError>;
+
+    /// Bytes of memory that the guest keeps, by what its balloon says.
+    fn balloon(&self) -> Result<u64, ControlError> {
+        Err(ControlError::no_balloon())
+    }
+
+    /// Asks the guest to keep so many bytes of memory, at most what it has.
+    fn set_balloon(&self, _bytes: u64) -> Result<(), ControlError> {
+        Err(ControlError::no_balloon())
+    }
+
+    /// What the watchdog does from now on. A machine without one takes it, too.
+    fn set_watchdog_action(&self, _action: WatchdogAction) {}
+
+    /// Sets a property of the object at a path. `None`: nobody can set it.
+    fn set_property(&self, _path: &str, _name: &str, _value: &Value) -> Option<Result<(), ControlError>> {
+        None
+    }
 
     /// How the guest is protected; `None`: no mechanism.
     fn confidential(&self) -> Option<ConfidentialInfo>;

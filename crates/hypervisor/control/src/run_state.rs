@@ -21,6 +21,8 @@ pub enum RunState {
     Shutdown,
     /// The guest crashed and the process stays (`-action panic=pause`).
     GuestPanicked,
+    /// The guest's watchdog expired (`-action watchdog=pause`).
+    Watchdog,
     /// The platform failed.
     InternalError,
     /// Migrated away.
@@ -32,7 +34,7 @@ pub enum RunState {
 
 impl RunState {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Prelaunch,
         Self::InMigrate,
         Self::Running,
@@ -40,6 +42,7 @@ impl RunState {
         Self::Debug,
         Self::Shutdown,
         Self::GuestPanicked,
+        Self::Watchdog,
         Self::InternalError,
         Self::PostMigrate,
         Self::FinishMigrate,
@@ -55,6 +58,7 @@ impl RunState {
             Self::Debug => "debug",
             Self::Shutdown => "shutdown",
             Self::GuestPanicked => "guest-panicked",
+            Self::Watchdog => "watchdog",
             Self::InternalError => "internal-error",
             Self::PostMigrate => "postmigrate",
             Self::FinishMigrate => "finish-migrate",

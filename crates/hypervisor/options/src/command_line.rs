@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::blockdev::{BlockNode, DetectZeroes};
 use crate::chardev::{CharBackend, Chardev};
-use crate::error::{Location, Warning};
+use crate::error::{Location, Problem, Warning};
 use crate::inject::Injection;
 use crate::invocation::Target;
 use crate::netdev::Netdev;
@@ -300,6 +300,8 @@ pub struct DeviceSpec {
     pub driver: String,
     /// The id, unique among devices.
     pub id: Option<String>,
+    /// The bus that it asks for, by name.
+    pub bus: Option<String>,
     /// Checked properties; `drive` and `rng` name what exists.
     pub properties: Properties,
     /// Whether it hands the guest a device of the host.
@@ -312,6 +314,42 @@ impl DeviceSpec {
     /// Whether it is a console of the SCLP, which stays for as long as the machine.
     pub fn is_console(&self) -> bool {
         matches!(self.driver.as_str(), "sclpconsole" | "sclplmconsole")
+    }
+
+    /// Whether it is a port of a virtio-serial device.
+    pub fn is_port(&self) -> bool {
+        matches!(self.driver.as_str(), "virtconsole" | "virtserialport")
+    }
+
+    /// Whether it is the watchdog, which sits on no bus and stays for as long as the machine.
+    pub fn is_watchdog(&self) -> bool {
+        self.driver == "diag288"
+    }
+
+    /// The controller among `devices` whose bus a port goes to, and the name of that bus.
+    ///
+    /// # Errors
+    /// There is none, in QEMU's words.
+    pub fn controller<'a>(&self, devices: &'a [Self]) -> Result<(&'a Self, String), Problem> {
+        let mut nameless = 0;
+        let mut found = None;
+        for device in devices.iter().filter(|device| device.driver == "virtio-serial-ccw") {
+            let name = match &device.id {
+                Some(id) => format!("{id}.0"),
+                None => {
+                    nameless += 1;
+                    format!("virtio-serial-bus.{}", nameless - 1)
+                }
+            };
+            // Without a name the bus that was made last is taken.
+            if self.bus.as_ref().is_none_or(|wanted| *wanted == name) {
+                found = Some((device, name));
+            }
+        }
+        found.ok_or_else(|| match &self.bus {
+            Some(bus) => Problem::BusNotFound(bus.clone()),
+            None => Problem::NoBus { driver: self.driver.clone(), bus: "virtio-serial-bus" },
+        })
     }
 }
 

@@ -151,7 +151,10 @@ pub(crate) fn devices(catalogue: &Catalogue) -> String {
     for class in classes {
         let mut part = format!("{class} devices:\n");
         for device in catalogue.devices().iter().filter(|d| d.class == class) {
-            let _ = write!(part, "name \"{}\", bus {}", device.name, device.bus);
+            let _ = write!(part, "name \"{}\"", device.name);
+            if !device.bus.is_empty() {
+                let _ = write!(part, ", bus {}", device.bus);
+            }
             if let Some(alias) = device.alias {
                 let _ = write!(part, ", alias \"{alias}\"");
             }

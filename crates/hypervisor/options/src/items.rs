@@ -89,6 +89,9 @@ pub(crate) fn check_references(
     {
         return refuse(Problem::DeviceNumberTaken(number.to_string()));
     }
+    if device.is_port() {
+        device.controller(present.devices).map_err(|problem| problem.at(&device.location))?;
+    }
     if let Some(id) = properties.text("rng")
         && !present
             .objects
@@ -306,11 +309,17 @@ pub(crate) fn device(
     }
     let driver = known.name.to_owned();
     let pass_through = known.pass_through;
-    Ok(Read::Item((DeviceSpec { driver, id, properties, pass_through, location: location.clone() }, bus)))
+    let spec =
+        DeviceSpec { driver, id, bus: bus.clone(), properties, pass_through, location: location.clone() };
+    Ok(Read::Item((spec, bus)))
 }
 
 /// Channel devices have a bus, and consoles have one.
 pub(crate) fn check_bus(device: &DeviceSpec, bus: Option<&str>) -> Result<(), Problem> {
+    // Those of ports are known once the devices before them are.
+    if device.is_port() {
+        return Ok(());
+    }
     let (bus, for_consoles) = match bus {
         None => return Ok(()),
         Some("virtual-css" | "virtual-css.0") => ("virtual-css-bus", false),

@@ -96,6 +96,7 @@ pub(super) fn attach(
     let implicit = drives.into_iter().map(|drive| {
         (
             DeviceSpec {
+                bus: None,
                 driver: "virtio-blk-ccw".into(),
                 id: None,
                 properties: Properties::default(),

@@ -398,6 +398,9 @@ impl Builder<'_> {
                 self.check_console(device, before, has_cpus)
                     .map_err(|problem| problem.at(&device.location))?;
             }
+            if device.is_port() {
+                self.check_console_chardev(device, before).map_err(|problem| problem.at(&device.location))?;
+            }
         }
         Ok(())
     }

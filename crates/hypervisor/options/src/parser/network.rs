@@ -180,6 +180,7 @@ impl Builder<'_> {
                 properties.set("mac", PropertyValue::Text(mac));
             }
             let device = DeviceSpec {
+                bus: None,
                 driver: "virtio-net-ccw".to_owned(),
                 id: nic.id,
                 properties,

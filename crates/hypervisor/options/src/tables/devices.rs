@@ -122,6 +122,26 @@ const SCLP_LINE_CONSOLE: &[Key] = &[
     Key::new("write_errors", Kind::Unsigned(32), "Lines that could not be written").default("0"),
 ];
 
+const SERIAL: &[Key] = virtio_ccw_keys!(
+    Key::new("emergency-write", Kind::Bool, "Offer VIRTIO_CONSOLE_F_EMERG_WRITE").default("true"),
+    Key::new("max_ports", Kind::Unsigned(32), "Most ports; at most 31").default("31"),
+);
+
+const PORT: &[Key] = &[
+    Key::new("chardev", Kind::Text, "ID of a chardev to use as a backend"),
+    Key::new("name", Kind::Text, "Name for the guest, for example org.qemu.guest_agent.0"),
+    Key::new("nr", Kind::Unsigned(32), "Number of the port; without one the lowest that is free")
+        .default("4294967295"),
+];
+
+const BALLOON: &[Key] = virtio_ccw_keys!(
+    Key::new("deflate-on-oom", Kind::Bool, "Let the guest take memory back when it has none left")
+        .default("false"),
+    Key::new("free-page-hint", Kind::Bool, "Hints for migration; not offered").default("false"),
+    Key::new("free-page-reporting", Kind::Bool, "Reports of free pages; not offered").default("false"),
+    Key::new("page-poison", Kind::Bool, "Offer VIRTIO_BALLOON_F_PAGE_POISON").default("true"),
+);
+
 /// Every device of this table.
 pub(crate) fn devices() -> Vec<DeviceType> {
     let virtio = |name, alias, inner, class, keys, doc| DeviceType {
@@ -154,7 +174,46 @@ pub(crate) fn devices() -> Vec<DeviceType> {
         doc,
         pass_through: false,
     };
+    let port = |name, doc| DeviceType {
+        name,
+        alias: None,
+        inner: name,
+        class: "Input",
+        bus: "virtio-serial-bus",
+        keys: PORT,
+        doc,
+        pass_through: false,
+    };
+    let watchdog = DeviceType {
+        name: "diag288",
+        alias: None,
+        inner: "diag288",
+        class: "Watchdog",
+        bus: "",
+        keys: &[],
+        doc: "diag288 device for s390x platform",
+        pass_through: false,
+    };
     vec![
+        port("virtconsole", "a console of a virtio-serial device"),
+        port("virtserialport", "a channel of a virtio-serial device"),
+        virtio(
+            "virtio-balloon-ccw",
+            "virtio-balloon",
+            "virtio-balloon-device",
+            "Misc",
+            BALLOON,
+            "memory that the guest gives back",
+        ),
+        virtio(
+            "virtio-serial-ccw",
+            "virtio-serial",
+            "virtio-serial-device",
+            "Input",
+            SERIAL,
+            "consoles and channels",
+        ),
+        watchdog,
         virtio("virtio-blk-ccw", "virtio-blk", "virtio-blk-device", "Storage", BLK, "disk"),
         console("sclpconsole", SCLP_CONSOLE, "the guest's console"),
         console("sclplmconsole", SCLP_LINE_CONSOLE, "the console that takes whole lines; output only"),
