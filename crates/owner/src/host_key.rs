@@ -40,6 +40,15 @@ pub struct VerifyOptions {
     pub time: SystemTime,
 }
 
+/// Whether host-key documents are verified.
+#[derive(Clone, Debug)]
+pub enum Verification {
+    /// As the documents' vendor demands; see [`verify`].
+    Offline(VerifyOptions),
+    /// `--no-verify`: not at all. The user must have said so.
+    None,
+}
+
 /// Something that the user must be told although the work goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -144,6 +153,25 @@ pub struct Evidence<'a> {
     pub root_ca: Named<'a>,
     /// The moment at which everything must be valid.
     pub time: SystemTime,
+}
+
+/// Reads the documents of the machines that may have a secret, and verifies them as the user said.
+pub fn load(
+    files: &[PathBuf],
+    verification: &Verification,
+    warnings: &mut Vec<Warning>,
+) -> Result<Vec<Document>, OwnerError> {
+    let documents = files.iter().map(|file| Document::load(file)).collect::<Result<Vec<_>, OwnerError>>()?;
+    match verification {
+        Verification::Offline(options) => warnings.extend(verify(&documents, options)?),
+        Verification::None => {
+            for document in &documents {
+                warnings.push(Warning::NotVerified { file: document.name().into() });
+                warnings.extend(document.model_warning());
+            }
+        }
+    }
+    Ok(documents)
 }
 
 /// Verifies host-key documents offline. What is returned are warnings; everything that is wrong
