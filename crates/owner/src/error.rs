@@ -15,6 +15,9 @@ pub enum OwnerError {
     /// An attestation request or its answer.
     #[error(transparent)]
     Attest(#[from] crate::attest::AttestError),
+    /// An add-secret request.
+    #[error(transparent)]
+    Secret(#[from] crate::secret::SecretError),
     /// Something about AMD SEV.
     #[error(transparent)]
     Sev(#[from] crate::sev::SevError),

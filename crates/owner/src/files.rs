@@ -38,10 +38,7 @@ pub(crate) fn read_key<const N: usize>(
 ) -> Result<Option<Secret<N>>, OwnerError> {
     let Some(file) = file else { return Ok(None) };
     let mut opened = File::open(file).map_err(io("open", file))?;
-    let mode = opened.metadata().map_err(io("read", file))?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        warnings.push(Warning::ExposedKey { file: file.display().to_string(), mode });
-    }
+    warn_if_open(file, &opened, warnings)?;
     // One byte more than a key tells a longer file; the buffer never grows and so leaves no copy.
     let mut bytes = Zeroizing::new(vec![0u8; N + 1]);
     let mut have = 0;
@@ -55,6 +52,19 @@ pub(crate) fn read_key<const N: usize>(
         Some(key) => Ok(Some(key)),
         None => Err(ImageError::KeySize { file: file.into(), need: N }.into()),
     }
+}
+
+/// The same warning for a key file of another form.
+pub(crate) fn warn_if_exposed(file: &Path, warnings: &mut Vec<Warning>) -> Result<(), OwnerError> {
+    warn_if_open(file, &File::open(file).map_err(io("open", file))?, warnings)
+}
+
+fn warn_if_open(file: &Path, opened: &File, warnings: &mut Vec<Warning>) -> Result<(), OwnerError> {
+    let mode = opened.metadata().map_err(io("read", file))?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        warnings.push(Warning::ExposedKey { file: file.display().to_string(), mode });
+    }
+    Ok(())
 }
 
 /// Writes a small output, complete or not at all.

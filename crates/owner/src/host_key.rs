@@ -65,6 +65,11 @@ pub enum Warning {
         /// The host-key document.
         file: String,
     },
+    /// An image and a request for it name no common host key.
+    OtherMachines {
+        /// The image.
+        image: String,
+    },
     /// A key file of the owner's can be read by others.
     ExposedKey {
         /// The file.
@@ -85,6 +90,11 @@ impl fmt::Display for Warning {
             Warning::NotVerified { file } => write!(
                 f,
                 "{file} is not verified (--no-verify): if it is forged, whoever forged it can read the guest"
+            ),
+            Warning::OtherMachines { image } => write!(
+                f,
+                "{image} names none of these host keys: unless a machine has the image's key as its backup key, none \
+                 of them can both run the image and open the request"
             ),
             Warning::ExposedKey { file, mode } => write!(
                 f,
@@ -136,6 +146,38 @@ impl Document {
     /// The warning that goes with a document of a modelled machine.
     pub fn model_warning(&self) -> Option<Warning> {
         self.certificate.model_warning()
+    }
+}
+
+/// A certificate that vouches for user data. No chain is verified: whether to trust it is the user's decision.
+#[derive(Clone, Debug)]
+pub struct UserCertificate(Cert);
+
+impl UserCertificate {
+    /// Reads one from a PEM or DER file.
+    pub fn load(file: &Path) -> Result<Self, OwnerError> {
+        Self::parse(&file.display().to_string(), &files::read_small(file)?)
+    }
+
+    /// Reads one from memory; `name` is only for the messages.
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, OwnerError> {
+        let mut certificates = x509::certificates(name, bytes)?;
+        if certificates.len() != 1 {
+            return Err(
+                HostKeyError::NotOneCertificate { file: name.into(), count: certificates.len() }.into()
+            );
+        }
+        Ok(Self(certificates.remove(0)))
+    }
+
+    /// Where it came from.
+    pub fn name(&self) -> &str {
+        &self.0.file
+    }
+
+    /// Whether `signature` is one of this key; `None` if the key is not of the kind that the request names.
+    pub(crate) fn verify_user_signature(&self, kind: u16, message: &[u8], signature: &[u8]) -> Option<bool> {
+        self.0.verify_user_signature(kind, message, signature)
     }
 }
 

@@ -14,8 +14,10 @@ mod files;
 pub mod host_key;
 pub mod image;
 mod seal;
+pub mod secret;
 pub mod sev;
 
 pub use attest::AttestError;
 pub use error::{HostKeyError, ImageError, OwnerError};
+pub use secret::SecretError;
 pub use sev::SevError;

@@ -11,7 +11,7 @@ mod check;
 mod create;
 mod error;
 mod verify;
-mod yaml;
+pub(crate) mod yaml;
 
 pub use check::{CheckItem, CheckReport, HostKeyCheck, Policy, SecretStorePolicy, check, check_file};
 pub use create::{CreateOptions, Created, Material, create, request, request_with};
