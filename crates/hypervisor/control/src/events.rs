@@ -1,6 +1,6 @@
 //! What happened to a machine, told to everyone who asked to hear.
 
-use crate::Cause;
+use crate::{Cause, DumpProgress};
 use cloister_options::WatchdogAction;
 use cloister_platform::arch::s390x::Psw;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -49,6 +49,28 @@ pub enum Event {
     },
     /// The guest's watchdog expired.
     Watchdog(WatchdogAction),
+    /// A dump ended.
+    DumpCompleted {
+        /// How.
+        result: DumpProgress,
+        /// Why it failed.
+        error: Option<String>,
+    },
+    /// The host's disk failed under a request of the guest.
+    BlockIoError {
+        /// The drive's id, or empty.
+        device: String,
+        /// The node's name.
+        node: String,
+        /// Whether it was a read.
+        read: bool,
+        /// `report`, `ignore` or `stop`: what follows.
+        action: &'static str,
+        /// Whether the host's disk is full.
+        no_space: bool,
+        /// In words.
+        reason: String,
+    },
     /// A CPU came to a stop of the debugger's. Not a QMP event.
     Debug {
         /// CPU address.

@@ -4,8 +4,9 @@
 //! a test gives it one.
 
 use crate::{
-    BlockInfo, BusInfo, Cause, ChardevInfo, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo, Event,
-    Events, Facts, Machine, NoSev, ObjectInfo, Operator, Process, Property, RunState, SevControl,
+    BlockInfo, BusInfo, Cause, ChardevInfo, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo,
+    DumpProgress, DumpRange, DumpSink, DumpStatus, Event, Events, Facts, Machine, NoSev, ObjectInfo,
+    Operator, Process, Property, RunState, SevControl,
 };
 use cloister_options::{
     Catalogue, CommandLine, DeviceSpec, Invocation, ObjectSpec, OptionError, Outcome, PropertyValue, Target,
@@ -43,6 +44,8 @@ pub struct FakeState {
     pub confidential: Option<ConfidentialInfo>,
     /// See [`Machine::migration_blockers`].
     pub blockers: Vec<String>,
+    /// See [`Machine::dump_progress`].
+    pub dump: DumpProgress,
     /// Every call that would change a machine, in order: `stop`, `cont`, `reset host-qmp-system-reset`, ...
     pub calls: Vec<String>,
 }
@@ -290,6 +293,32 @@ impl Machine for FakeMachine {
 
     fn migration_blockers(&self) -> Vec<String> {
         self.state().blockers.clone()
+    }
+
+    fn dump_begin(&self, range: DumpRange) -> Result<(), ControlError> {
+        self.call(format!("dump_begin {:#x} {:?}", range.begin, range.length));
+        let mut state = self.state();
+        if state.dump.status == DumpStatus::Active {
+            return Err(ControlError::new("There is a dump in process, please wait."));
+        }
+        let total = range.length.unwrap_or(self.facts.memory);
+        state.dump = DumpProgress { status: DumpStatus::Active, completed: 0, total };
+        Ok(())
+    }
+
+    fn dump_write(&self, sink: &mut dyn DumpSink) -> Result<(), ControlError> {
+        let written = sink.write_all(b"a dump").and_then(|()| sink.finish());
+        let error = written.err().map(|error| error.to_string());
+        let mut result = self.dump_progress();
+        result.status = if error.is_none() { DumpStatus::Completed } else { DumpStatus::Failed };
+        result.completed = if error.is_none() { result.total } else { 0 };
+        self.state().dump = result;
+        self.events.emit(Event::DumpCompleted { result, error: error.clone() });
+        error.map_or(Ok(()), |error| Err(ControlError::new(error)))
+    }
+
+    fn dump_progress(&self) -> DumpProgress {
+        self.state().dump
     }
 
     fn sev(&self) -> &dyn SevControl {

@@ -1,10 +1,10 @@
 //! A machine as operators see it.
 
 use crate::{
-    BlockInfo, Cause, ChardevInfo, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo, Events, Facts, NoSev,
-    ObjectInfo, RunState, SevControl,
+    BlockInfo, BlockNodeInfo, Cause, ChardevInfo, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo, DumpProgress,
+    DumpRange, DumpSink, Events, Facts, NoSev, ObjectInfo, RunState, SevControl,
 };
-use cloister_options::{Catalogue, CommandLine, DeviceSpec, ObjectSpec, WatchdogAction};
+use cloister_options::{Blockdev, Catalogue, CommandLine, DeviceSpec, ObjectSpec, WatchdogAction};
 use cloister_platform::Vm;
 use cloister_platform::arch::s390x::DebugExit;
 use serde_json::Value;
@@ -68,6 +68,27 @@ pub trait Machine: Send + Sync {
     /// Its block devices.
     fn blocks(&self) -> Vec<BlockInfo>;
 
+    /// The nodes of its block layer that `-blockdev`, `-drive` and [`blockdev_add`](Self::blockdev_add) made.
+    fn block_nodes(&self) -> Vec<BlockNodeInfo> {
+        Vec::new()
+    }
+
+    /// Adds a node to the block layer.
+    fn blockdev_add(&self, _blockdev: Blockdev) -> Result<(), ControlError> {
+        Err(ControlError::new("this machine has no block layer"))
+    }
+
+    /// Takes away a node that nobody uses.
+    fn blockdev_del(&self, node: &str) -> Result<(), ControlError> {
+        Err(ControlError::new(format!("Failed to find node with node-name='{node}'")))
+    }
+
+    /// Changes the size of an image, named by its drive or its node; the guest is told.
+    fn block_resize(&self, device: Option<&str>, node: Option<&str>, _size: u64) -> Result<(), ControlError> {
+        let (device, node) = (device.unwrap_or_default(), node.unwrap_or_default());
+        Err(ControlError::new(format!("Cannot find device='{device}' nor node-name='{node}'")))
+    }
+
     /// Objects of `-object` and [`object_add`](Self::object_add).
     fn objects(&self) -> Vec<ObjectInfo>;
 
@@ -106,6 +127,31 @@ pub trait Machine: Send + Sync {
 
     /// Why it cannot be migrated; empty if it can.
     fn migration_blockers(&self) -> Vec<String>;
+
+    /// Begins a dump: checks the range and brings the machine to a stop until [`dump_write`](Self::dump_write) has
+    /// ended, which must follow.
+    ///
+    /// # Errors
+    /// If there is another dump, or nothing to dump.
+    fn dump_begin(&self, range: DumpRange) -> Result<(), ControlError> {
+        let _ = range;
+        Err(ControlError::new("dump: this machine has no guest that could be dumped"))
+    }
+
+    /// Writes the dump that was begun and lets the machine go on; told as
+    /// [`Event::DumpCompleted`](crate::Event::DumpCompleted) in any case.
+    ///
+    /// # Errors
+    /// If it cannot be written completely.
+    fn dump_write(&self, sink: &mut dyn DumpSink) -> Result<(), ControlError> {
+        let _ = sink;
+        Err(ControlError::new("no dump was begun"))
+    }
+
+    /// How far the last dump is.
+    fn dump_progress(&self) -> DumpProgress {
+        DumpProgress::default()
+    }
 
     /// AMD SEV: of the guest, and of the platform.
     fn sev(&self) -> &dyn SevControl {

@@ -21,6 +21,9 @@ pub enum RunState {
     Shutdown,
     /// The guest crashed and the process stays (`-action panic=pause`).
     GuestPanicked,
+    /// A disk of the host failed, and the machine was to stop then (`werror=stop`).
+    #[serde(rename = "io-error")]
+    IoError,
     /// The guest's watchdog expired (`-action watchdog=pause`).
     Watchdog,
     /// The platform failed.
@@ -34,7 +37,7 @@ pub enum RunState {
 
 impl RunState {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Prelaunch,
         Self::InMigrate,
         Self::Running,
@@ -42,6 +45,7 @@ impl RunState {
         Self::Debug,
         Self::Shutdown,
         Self::GuestPanicked,
+        Self::IoError,
         Self::Watchdog,
         Self::InternalError,
         Self::PostMigrate,
@@ -58,6 +62,7 @@ impl RunState {
             Self::Debug => "debug",
             Self::Shutdown => "shutdown",
             Self::GuestPanicked => "guest-panicked",
+            Self::IoError => "io-error",
             Self::Watchdog => "watchdog",
             Self::InternalError => "internal-error",
             Self::PostMigrate => "postmigrate",
