@@ -109,7 +109,9 @@ impl Ultravisor {
         // No lock is held while storage is accessed: the access may have to wait for another CPU.
         drop(inner);
         caller.write(call.meas_addr, &measurement).map_err(|f| f.stop(0x104, call.meas_addr))?;
-        caller.write(call.add_addr, &additional).map_err(|f| f.stop(0x105, call.add_addr))?;
+        if !additional.is_empty() {
+            caller.write(call.add_addr, &additional).map_err(|f| f.stop(0x105, call.add_addr))?;
+        }
         call.config_uid = configuration.uid;
         call.add_len = additional.len() as u32;
         call.store(block).map_err(|_| Stop::rc(5))

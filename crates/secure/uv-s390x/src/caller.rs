@@ -34,6 +34,28 @@ pub trait CallerStorage {
     fn settle(&mut self) -> Result<(), AccessFailure>;
 }
 
+/// No storage at all: every address is invalid.
+#[derive(Debug, Clone, Copy)]
+pub struct NoCallerStorage;
+
+impl CallerStorage for NoCallerStorage {
+    fn read(&mut self, _: u64, _: &mut [u8]) -> Result<(), AccessFailure> {
+        Err(AccessFailure::Invalid)
+    }
+
+    fn probe_write(&mut self, _: u64, _: usize) -> Result<(), AccessFailure> {
+        Err(AccessFailure::Invalid)
+    }
+
+    fn write(&mut self, _: u64, _: &[u8]) -> Result<(), AccessFailure> {
+        Err(AccessFailure::Invalid)
+    }
+
+    fn settle(&mut self) -> Result<(), AccessFailure> {
+        Ok(())
+    }
+}
+
 /// Why an access failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AccessFailure {

@@ -266,7 +266,7 @@ fn fetch_request(address: u64, caller: &mut dyn CallerStorage) -> Result<Vec<u8>
         return Err(Stop::because(0x104, 0, detail));
     }
     let total = total as usize;
-    if total < asrcb::FIXED_SIZE || total > asrcb::MAX_SIZE {
+    if !(asrcb::FIXED_SIZE..=asrcb::MAX_SIZE).contains(&total) {
         return Err(Stop::because(0x105, 0, format!("It says {total:#x}; {:#x} is most", asrcb::MAX_SIZE)));
     }
     let mut raw = vec![0; total];

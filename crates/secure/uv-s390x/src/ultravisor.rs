@@ -210,7 +210,6 @@ impl Ultravisor {
             supp_secret_types: SecretType::ALL.iter().fold(0, |bits, kind| bits | 1 << (63 - kind.0)),
             max_assoc_secrets: secrets::MAX_ASSOCIATION,
             max_retr_secrets: secrets::MAX_RETRIEVABLE,
-            ..Qui::default()
         }
     }
 }

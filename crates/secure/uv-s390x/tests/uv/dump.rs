@@ -25,7 +25,7 @@ fn cck() -> Vec<u8> {
 }
 
 /// What an owner makes of the end of a dump.
-fn open(cck: &[u8], data: &[u8]) -> Option<(Secret<32>, CompletionArea)> {
+pub(crate) fn open(cck: &[u8], data: &[u8]) -> Option<(Secret<32>, CompletionArea)> {
     let end = Completion::parse(data).unwrap();
     let key = hkdf_sha512(cck, &end.seed, KEY_INFO);
     let mut area = end.area;
