@@ -8,6 +8,8 @@ pub mod blk;
 pub mod ccw;
 pub mod console;
 pub mod disk;
+pub mod lock;
+pub mod net;
 mod qcow2;
 pub mod queue;
 pub mod rng;
@@ -21,6 +23,7 @@ pub use ccw::{VirtioCcw, VirtioCcwOptions, VirtioCcwState};
 pub use console::{Console, ConsoleState};
 pub use disk::{DiskBackend, DiskOptions, open_disk};
 use queue::{QueueError, VirtQueue};
+pub use net::{Net, NetOptions, NetPort, NetState};
 pub use rng::{Rng, RngState};
 
 /// Feature bits, as masks.
@@ -104,6 +107,8 @@ pub enum VirtioDeviceState {
     Block(BlockState),
     /// virtio-console.
     Console(ConsoleState),
+    /// virtio-net.
+    Net(NetState),
     /// virtio-rng.
     Rng(RngState),
 }
