@@ -33,11 +33,14 @@ pub enum RunState {
     PostMigrate,
     /// The last phase of a migration.
     FinishMigrate,
+    /// Its state is being saved: it goes on by itself.
+    #[serde(rename = "save-vm")]
+    SaveVm,
 }
 
 impl RunState {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Prelaunch,
         Self::InMigrate,
         Self::Running,
@@ -50,6 +53,7 @@ impl RunState {
         Self::InternalError,
         Self::PostMigrate,
         Self::FinishMigrate,
+        Self::SaveVm,
     ];
 
     /// As in the protocol.
@@ -67,6 +71,7 @@ impl RunState {
             Self::InternalError => "internal-error",
             Self::PostMigrate => "postmigrate",
             Self::FinishMigrate => "finish-migrate",
+            Self::SaveVm => "save-vm",
         }
     }
 
