@@ -1,6 +1,7 @@
 //! What happened to a machine, told to everyone who asked to hear.
 
 use crate::{Cause, DumpProgress};
+use cloister_options::SocketAddress;
 use cloister_options::WatchdogAction;
 use cloister_platform::arch::s390x::Psw;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -70,6 +71,18 @@ pub enum Event {
         no_space: bool,
         /// In words.
         reason: String,
+    },
+    /// A network stream has a peer.
+    NetdevStreamConnected {
+        /// The backend.
+        id: String,
+        /// The peer's address, or that at which it came in.
+        address: SocketAddress,
+    },
+    /// The peer of a network stream is gone.
+    NetdevStreamDisconnected {
+        /// The backend.
+        id: String,
     },
     /// A CPU came to a stop of the debugger's. Not a QMP event.
     Debug {

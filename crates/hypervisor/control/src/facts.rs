@@ -195,6 +195,39 @@ pub struct ChardevInfo {
     pub frontend_open: bool,
 }
 
+/// Network devices and backends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks {
+    /// The devices.
+    pub nics: Vec<NicInfo>,
+    /// The backends.
+    pub netdevs: Vec<NetdevInfo>,
+}
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NicInfo {
+    /// Its id, or a name made up from its type.
+    pub name: String,
+    /// Its type.
+    pub model: String,
+    /// Its address at the start.
+    pub mac: [u8; 6],
+    /// Its backend.
+    pub netdev: Option<String>,
+}
+
+/// A network backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetdevInfo {
+    /// Its id.
+    pub id: String,
+    /// Its type.
+    pub kind: String,
+    /// What else there is to say: where it leads.
+    pub words: String,
+}
+
 /// How the guest is protected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfidentialInfo {

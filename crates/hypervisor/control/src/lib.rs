@@ -19,7 +19,8 @@ pub use dump::{DumpProgress, DumpRange, DumpSink, DumpStatus};
 pub use error::{ControlError, ErrorClass};
 pub use events::{Event, Events, Subscription, TimedEvent};
 pub use facts::{
-    BlockCount, BlockInfo, BlockNodeInfo, BlockStats, BusInfo, ChardevInfo, ConfidentialInfo, CpuInfo, DeviceInfo, Facts, ObjectInfo, Property,
+    BlockCount, BlockInfo, BlockNodeInfo, BlockStats, BusInfo, ChardevInfo, ConfidentialInfo, CpuInfo,
+    DeviceInfo, Facts, NetdevInfo, Networks, NicInfo, ObjectInfo, Property,
 };
 pub use machine::{Machine, Operator, Process};
 pub use run_state::{Cause, RunState};

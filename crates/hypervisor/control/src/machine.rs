@@ -1,8 +1,8 @@
 //! A machine as operators see it.
 
 use crate::{
-    BlockInfo, BlockNodeInfo, Cause, ChardevInfo, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo, DumpProgress,
-    DumpRange, DumpSink, Events, Facts, NoSev, ObjectInfo, RunState, SevControl,
+    BlockInfo, BlockNodeInfo, Cause, ChardevInfo, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo,
+    DumpProgress, DumpRange, DumpSink, Events, Facts, Networks, NoSev, ObjectInfo, RunState, SevControl,
 };
 use cloister_options::{Blockdev, Catalogue, CommandLine, DeviceSpec, ObjectSpec, WatchdogAction};
 use cloister_platform::Vm;
@@ -120,6 +120,26 @@ pub trait Machine: Send + Sync {
     /// Sets a property of the object at a path. `None`: nobody can set it.
     fn set_property(&self, _path: &str, _name: &str, _value: &Value) -> Option<Result<(), ControlError>> {
         None
+    }
+
+    /// Its network: devices and backends.
+    fn networks(&self) -> Networks {
+        Networks::default()
+    }
+
+    /// Adds a network backend.
+    fn netdev_add(&self, _netdev: Netdev) -> Result<(), ControlError> {
+        Err(ControlError::new("this machine has no network devices"))
+    }
+
+    /// Takes a network backend away; a device that has it is left without one.
+    fn netdev_del(&self, id: &str) -> Result<(), ControlError> {
+        Err(ControlError::device_not_found(id))
+    }
+
+    /// Plugs the cable of a network device or backend in, or pulls it.
+    fn set_link(&self, name: &str, _up: bool) -> Result<(), ControlError> {
+        Err(ControlError::device_not_found(name))
     }
 
     /// How the guest is protected; `None`: no mechanism.
