@@ -4,7 +4,7 @@ use crate::{
     BlockInfo, BlockNodeInfo, Cause, ChardevInfo, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo,
     DumpProgress, DumpRange, DumpSink, Events, Facts, Networks, NoSev, ObjectInfo, RunState, SevControl,
 };
-use cloister_options::{Blockdev, Catalogue, CommandLine, DeviceSpec, ObjectSpec, WatchdogAction};
+use cloister_options::{Blockdev, Catalogue, CommandLine, DeviceSpec, Netdev, ObjectSpec, WatchdogAction};
 use cloister_platform::Vm;
 use cloister_platform::arch::s390x::DebugExit;
 use serde_json::Value;
