@@ -154,6 +154,8 @@ impl Guest {
             }
             RunState::Prelaunch | RunState::Paused | RunState::InMigrate => Signal::SIGINT,
             RunState::Shutdown => Signal::SIGQUIT,
+            RunState::IoError => Signal::SIGSTOP,
+            RunState::Watchdog => Signal::SIGALRM,
             RunState::GuestPanicked | RunState::InternalError => Signal::SIGABRT,
             RunState::PostMigrate | RunState::FinishMigrate | RunState::SaveVm => Signal::SIGXCPU,
         };
