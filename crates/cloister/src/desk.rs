@@ -4,9 +4,9 @@
 
 use crate::out;
 use anyhow::Context;
-use cloister_chardev::{Chardev, FdStore, StreamInput};
+use cloister_chardev::{Chardev, FdStore, StreamEvent, StreamInput, StreamPort};
 use cloister_control::{ChardevInfo, ControlError, Machine, Operator, Process};
-use cloister_machines::{Outlets, Run};
+use cloister_machines::{ConnectError, Outlets, PortConnector, PortInput, PortPeer, Run};
 use cloister_options::{Catalogue, CharBackend, Chardev as Spec, CommandLine, MonitorMode};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -83,6 +83,7 @@ impl Desk {
             let port = console.attach_stream(Unheard)?;
             outlets.line_console = Some(Box::new(move |bytes: &[u8]| port.write(bytes)));
         }
+        outlets.ports = Some(Arc::new(Sockets(Arc::downgrade(self))));
         Ok(outlets)
     }
 
@@ -255,6 +256,75 @@ struct Unheard;
 impl StreamInput for Unheard {
     fn bytes(&mut self, bytes: &[u8]) -> usize {
         bytes.len()
+    }
+}
+
+/// Finds character devices for the ports of virtio-serial devices.
+struct Sockets(Weak<Desk>);
+
+impl PortConnector for Sockets {
+    fn connect(
+        &self,
+        chardev: &str,
+        port: PortInput,
+        console: bool,
+    ) -> Result<Arc<dyn PortPeer>, ConnectError> {
+        let desk = self.0.upgrade().ok_or(ConnectError::NotFound)?;
+        let found = desk.lock().iter().find(|known| known.id() == chardev).cloned();
+        let found = found.ok_or(ConnectError::NotFound)?;
+        if console {
+            desk.quits(&found);
+        }
+        let stream = found.attach_stream(Plugged(port)).map_err(|_| ConnectError::InUse)?;
+        stream.set_open(console);
+        Ok(Arc::new(Socket { stream, console }))
+    }
+}
+
+/// What the peer of a port's character device does.
+struct Plugged(PortInput);
+
+impl StreamInput for Plugged {
+    fn bytes(&mut self, bytes: &[u8]) -> usize {
+        self.0.ports.input(self.0.number, bytes)
+    }
+
+    fn event(&mut self, event: StreamEvent) {
+        match event {
+            StreamEvent::Opened => self.0.ports.host_open(self.0.number, true),
+            StreamEvent::Closed => self.0.ports.host_open(self.0.number, false),
+            StreamEvent::Writable => self.0.ports.writable(),
+            StreamEvent::Break => {}
+        }
+    }
+}
+
+/// What the guest does with a port.
+struct Socket {
+    stream: StreamPort,
+    console: bool,
+}
+
+impl PortPeer for Socket {
+    fn write(&self, bytes: &[u8]) -> usize {
+        // Linux writes to a console with a spinning lock held, so that one must never wait.
+        match self.console {
+            true => {
+                self.stream.write(bytes);
+                bytes.len()
+            }
+            false => self.stream.offer(bytes),
+        }
+    }
+
+    fn resume(&self) {
+        self.stream.resume();
+    }
+
+    fn guest_open(&self, open: bool) {
+        if !self.console {
+            self.stream.set_open(open);
+        }
     }
 }
 

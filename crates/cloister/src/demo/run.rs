@@ -144,9 +144,8 @@ fn machine(boot: &Boot, events: &Sender<Event>) -> anyhow::Result<Arc<S390Ccw>> 
     let outlets = Outlets {
         // A demo that is over listens no more.
         console: Some(Box::new(move |bytes: &[u8]| drop(console.send(Event::Console(bytes.to_vec()))))),
-        line_console: None,
-        console_room: None,
         messages: Some(Box::new(move |text| drop(messages.send(Event::Message(text.to_owned()))))),
+        ..Outlets::default()
     };
     Ok(wiring::machine(&line, Platform::open(&boot.platform)?, outlets)?)
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 pub use error::MachineError;
 pub use none::NoneMachine;
-pub use outlets::{MessageSink, Outlets};
+pub use outlets::{ConnectError, MessageSink, Outlets, PortConnector, PortInput, PortPeer, Ports};
 pub use run::{End, Report};
 
 /// A machine that its owner runs; operators use the rest of [`Machine`].

@@ -89,6 +89,12 @@ pub(crate) trait Guest: Sync {
     /// Does what an exit of `cpu` asked for with [`Next::Rest`], while no CPU runs. What the other CPUs had
     /// pending is dropped if this answers true: they were reset.
     fn at_rest(&self, cpu: u16) -> Result<(Next, bool), MachineError>;
+
+    /// With virtual time, between two turns of the CPUs: does what is due, and says how many nanoseconds of guest time
+    /// there are until more is.
+    fn virtual_tick(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// What follows the end of a guest (`-action`, `-no-shutdown`).
@@ -600,9 +606,12 @@ impl Conductor {
                     Next::End(end) => self.guest_ended(vm, cpu, end)?,
                 }
             }
+            let tick = guest.virtual_tick();
             if active {
                 continue;
             }
+            // The CPUs' own timers and the machine's.
+            let idle = idle.map(|timer| timer.into_iter().chain(tick).min());
             match idle {
                 // Every CPU waits: virtual time jumps to the next timer.
                 Some(Some(ns)) if when_idle == Idle::Skip => vm.advance(ns.max(1))?,

@@ -326,14 +326,15 @@ impl DeviceSpec {
         self.driver == "diag288"
     }
 
-    /// The controller among `devices` whose bus a port goes to, and the name of that bus.
+    /// The place among `devices` of the controller whose bus a port goes to, and the name of that bus.
     ///
     /// # Errors
     /// There is none, in QEMU's words.
-    pub fn controller<'a>(&self, devices: &'a [Self]) -> Result<(&'a Self, String), Problem> {
+    pub fn controller(&self, devices: &[Self]) -> Result<(usize, String), Problem> {
         let mut nameless = 0;
         let mut found = None;
-        for device in devices.iter().filter(|device| device.driver == "virtio-serial-ccw") {
+        let serial = |(_, device): &(usize, &Self)| device.driver == "virtio-serial-ccw";
+        for (index, device) in devices.iter().enumerate().filter(serial) {
             let name = match &device.id {
                 Some(id) => format!("{id}.0"),
                 None => {
@@ -343,7 +344,7 @@ impl DeviceSpec {
             };
             // Without a name the bus that was made last is taken.
             if self.bus.as_ref().is_none_or(|wanted| *wanted == name) {
-                found = Some((device, name));
+                found = Some((index, name));
             }
         }
         found.ok_or_else(|| match &self.bus {

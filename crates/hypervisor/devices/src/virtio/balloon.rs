@@ -5,6 +5,7 @@
 //! protected guest. Free page hints and reports are not offered.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use vm_memory::GuestMemory;
@@ -59,8 +60,8 @@ struct Shared {
 struct State {
     registers: Registers,
     statistics: Statistics,
-    /// Counts the reports of the guest.
-    reports: u64,
+    /// When the guest has reported, in seconds since 1970.
+    reported: u64,
     /// A report is wanted.
     wanted: bool,
     /// The guest is to be told of another target.
@@ -143,10 +144,10 @@ impl BalloonControl {
         self.0.waker.wake();
     }
 
-    /// The newest report, and how many there were.
+    /// The newest report, and when it came, in seconds since 1970; 0: never.
     pub fn statistics(&self) -> (Statistics, u64) {
         let state = self.lock();
-        (state.statistics, state.reports)
+        (state.statistics, state.reported)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -216,7 +217,8 @@ impl Balloon {
                 *place = Some(self.order.u64(value));
             }
         }
-        state.reports += 1;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        state.reported = now.map_or(0, |now| now.as_secs());
         Ok(())
     }
 }

@@ -227,12 +227,12 @@ impl Ports {
         Ok(number)
     }
 
-    /// Gives a port its peer. A console is open on the host's side from then on.
-    pub fn connect(&self, number: u32, peer: Arc<dyn PortPeer>) {
+    /// Gives a port its peer. With `heard` a console is open on the host's side from then on.
+    pub fn connect(&self, number: u32, peer: Arc<dyn PortPeer>, heard: bool) {
         let mut state = self.lock();
         if let Some(port) = state.ports.get_mut(&number) {
             port.peer = Some(peer);
-            if port.options.console {
+            if port.options.console && heard {
                 port.host_open = true;
                 state.tell(number, event::PORT_OPEN, 1);
             }

@@ -1,16 +1,19 @@
 //! The machine as operators see it.
 
+use super::device::{Handle, kept};
 use super::{S390Ccw, plug};
 use crate::MachineError;
 use crate::run::End;
 use cloister_cgs::{DeviceFacts, HostFacts, MachineFacts};
 use cloister_control::{
     BlockInfo, BusInfo, Cause, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo, Event, Events, Facts,
-    Machine, ObjectInfo, RunState,
+    Machine, ObjectInfo, Property, RunState,
 };
-use cloister_options::{DeviceSpec, ObjectSpec};
+use cloister_devices::virtio::balloon::{BalloonControl, PAGE};
+use cloister_options::{DeviceSpec, ObjectSpec, WatchdogAction};
 use cloister_platform::Vm;
 use cloister_platform::arch::s390x::{DebugExit, LocalInterrupt, RunState as CpuRunState};
+use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 
 impl Machine for S390Ccw {
@@ -147,7 +150,14 @@ impl Machine for S390Ccw {
             },
         ];
         devices.extend(self.consoles.iter().map(|(_, info)| info.clone()));
-        devices.extend(self.attached().iter().map(|device| device.info.clone()));
+        for device in &*self.attached() {
+            let mut info = device.info.clone();
+            if let Handle::Balloon(balloon) = &device.handle {
+                info.properties.extend(balloon_properties(balloon, self.timers.poll_interval()));
+            }
+            devices.push(info);
+            devices.extend(device.ports.iter().map(|port| port.info.clone()));
+        }
         devices
     }
 
@@ -180,6 +190,33 @@ impl Machine for S390Ccw {
         self.unplug(id)
     }
 
+    fn balloon(&self) -> Result<u64, ControlError> {
+        let balloon = self.the_balloon().ok_or_else(ControlError::no_balloon)?;
+        Ok(kept(self.described.memory, balloon.actual()))
+    }
+
+    fn set_balloon(&self, bytes: u64) -> Result<(), ControlError> {
+        let balloon = self.the_balloon().ok_or_else(ControlError::no_balloon)?;
+        let pages = self.described.memory.saturating_sub(bytes) / PAGE;
+        balloon.set_target(u32::try_from(pages).unwrap_or(u32::MAX));
+        Ok(())
+    }
+
+    fn set_watchdog_action(&self, action: WatchdogAction) {
+        self.timers.set_action(action);
+    }
+
+    fn set_property(&self, path: &str, name: &str, value: &Value) -> Option<Result<(), ControlError>> {
+        let balloon = |device: &plug::Attached| {
+            matches!(device.handle, Handle::Balloon(_)) && device.info.qom_path == path
+        };
+        if name != POLLING || !self.attached().iter().any(balloon) {
+            return None;
+        }
+        let wrong = || ControlError::new(format!("Invalid parameter type for '{name}', expected: integer"));
+        Some(value.as_i64().ok_or_else(wrong).and_then(|seconds| self.set_poll_interval(seconds)))
+    }
+
     fn confidential(&self) -> Option<ConfidentialInfo> {
         let protected = self.is_protected();
         let cgs = self.guest_support();
@@ -202,6 +239,13 @@ impl Machine for S390Ccw {
 }
 
 impl S390Ccw {
+    fn the_balloon(&self) -> Option<BalloonControl> {
+        self.attached().iter().find_map(|device| match &device.handle {
+            Handle::Balloon(balloon) => Some(balloon.clone()),
+            Handle::None | Handle::Ports(_) => None,
+        })
+    }
+
     fn go_on(&self, only: Option<&[u16]>) -> Result<(), ControlError> {
         if self.conductor.run_state().needs_reset() {
             return Err(ControlError::new("Resetting the Virtual Machine is required"));
@@ -223,6 +267,39 @@ impl S390Ccw {
         }
     }
 }
+
+/// What QEMU's balloon shows besides what was given.
+fn balloon_properties(balloon: &BalloonControl, interval: u64) -> [Property; 2] {
+    let (statistics, at) = balloon.statistics();
+    // What the guest does not tell is all ones.
+    let named = STATISTICS
+        .iter()
+        .zip(statistics)
+        .map(|(name, value)| ((*name).to_owned(), json!(value.unwrap_or(u64::MAX))));
+    let stats: serde_json::Map<String, Value> = named.collect();
+    let stats = json!({ "stats": stats, "last-update": at });
+    [
+        Property { name: "guest-stats".into(), kind: "guest statistics".into(), value: stats },
+        Property { name: POLLING.into(), kind: "int".into(), value: json!(interval) },
+    ]
+}
+
+/// The property that says how often the balloon is asked for a report.
+const POLLING: &str = "guest-stats-polling-interval";
+
+/// QEMU's names of a balloon's statistics, by tag (virtio 1.2, 5.5.6.3).
+const STATISTICS: [&str; 10] = [
+    "stat-swap-in",
+    "stat-swap-out",
+    "stat-major-faults",
+    "stat-minor-faults",
+    "stat-free-memory",
+    "stat-total-memory",
+    "stat-available-memory",
+    "stat-disk-caches",
+    "stat-htlb-pgalloc",
+    "stat-htlb-pgfail",
+];
 
 fn words(why: MachineError) -> ControlError {
     ControlError::new(why.to_string())

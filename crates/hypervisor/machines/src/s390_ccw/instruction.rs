@@ -3,6 +3,7 @@
 use super::S390Ccw;
 use crate::run::Next;
 use cloister_devices::dispatch;
+use cloister_devices::watchdog::DIAGNOSE;
 use cloister_platform::arch::s390x::{Completion, Instruction, InstructionExit, program};
 use std::sync::atomic::Ordering;
 
@@ -13,6 +14,9 @@ impl S390Ccw {
     pub(super) fn instruction(&self, exit: &InstructionExit) -> Next {
         if let Instruction::Diag { code: DIAG_IPL, .. } = exit.instruction {
             return self.diag_308(exit);
+        }
+        if let Instruction::Diag { code: DIAGNOSE, r1, v1, v1_next, v3, .. } = exit.instruction {
+            return self.diag_288(r1, v1, v1_next, v3);
         }
         let completion = dispatch::complete(&mut self.sclp(), &mut self.css(), self.vm.memory(), exit);
         if let (Instruction::Servc { .. }, Some(room)) = (exit.instruction, &self.console_room)

@@ -310,6 +310,7 @@ impl S390Ccw {
     fn subsystem_reset(&self) -> Result<(), MachineError> {
         self.css().reset();
         self.sclp().reset();
+        self.timers.reset();
         self.vm.clear_floating()?;
         Ok(())
     }

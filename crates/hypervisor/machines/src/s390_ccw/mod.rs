@@ -11,6 +11,8 @@ mod instruction;
 mod ipl;
 mod load;
 mod plug;
+mod port;
+mod timers;
 mod worker;
 
 use crate::backing;
@@ -62,9 +64,11 @@ pub struct S390Ccw {
     consoles: Vec<(DeviceSpec, DeviceInfo)>,
     drives: Vec<Drive>,
     defaults: device::Defaults,
+    host: device::Host,
+    timers: timers::Timers,
     worker: worker::Worker,
     conductor: Conductor,
-    protected: AtomicBool,
+    protected: Arc<AtomicBool>,
     warnings: Vec<String>,
     messages: MessageSink,
     console_room: Option<Box<dyn Fn() + Send + Sync>>,
@@ -172,7 +176,15 @@ impl S390Ccw {
         let mut css = ChannelSubsystem::new(sink);
         let defaults = device::Defaults { iommu_platform: iommu_default, seed: line.seed };
         let worker = worker::Worker::new();
-        let attached = plug::attach(line, &mut css, defaults, worker.jobs())?;
+        let events = Events::default();
+        let host = device::Host {
+            memory: vm.memory().clone(),
+            events: events.clone(),
+            protected: Arc::default(),
+            ports: outlets.ports,
+        };
+        let attached = plug::attach(line, &mut css, defaults, &host, worker.jobs())?;
+        let has_watchdog = line.devices.iter().any(DeviceSpec::is_watchdog);
         let described = Facts {
             target: line.target,
             machine: line.machine.name.clone(),
@@ -183,7 +195,6 @@ impl S390Ccw {
             memory: memory_bytes,
             memory_id: line.machine.memory_backend.clone().unwrap_or_else(|| "s390.ram".into()),
         };
-        let events = Events::default();
         let policy = Policy { shutdown: line.actions.shutdown, panic: line.actions.panic };
         let begin = if line.stopped { MachineState::Prelaunch } else { MachineState::Running };
         let conductor = Conductor::new(events.clone(), policy, begin);
@@ -208,9 +219,11 @@ impl S390Ccw {
             consoles: plug::consoles(line),
             drives: line.drives.clone(),
             defaults,
+            timers: timers::Timers::new(has_watchdog, line.actions.watchdog),
             worker,
             conductor,
-            protected: AtomicBool::new(false),
+            protected: Arc::clone(&host.protected),
+            host,
             warnings,
             console_room: outlets.console_room,
             console_stalled: AtomicBool::new(false),
@@ -231,6 +244,11 @@ impl S390Ccw {
     /// Page states, counted.
     pub fn page_counts(&self) -> Result<PageCounts, MachineError> {
         Ok(self.vm.page_counts()?)
+    }
+
+    /// Whether guest time is counted by instructions.
+    fn virtual_time(&self) -> bool {
+        matches!(self.in_turn, Some(Idle::Skip | Idle::SkipSlowly))
     }
 
     /// Whether the guest runs protected.
@@ -271,8 +289,9 @@ impl Run for S390Ccw {
             Some(idle) => self.conductor.run_in_turn(&self.vm, self.as_ref(), idle),
             None => self.conductor.run_threads(&self.vm, self.as_ref()),
         };
+        let run = || self.with_timers(run);
         let thread = |source| MachineError::Host { what: "start the thread of the devices", source };
-        self.worker.beside(&self, run).map_err(thread)
+        self.worker.beside(&self, run).flatten().map_err(thread)
     }
 
     fn end(&self, end: End, cause: Cause) {
@@ -312,6 +331,10 @@ impl Guest for S390Ccw {
 
     fn at_rest(&self, cpu: u16) -> Result<(Next, bool), MachineError> {
         self.ipl_function(cpu)
+    }
+
+    fn virtual_tick(&self) -> Option<u64> {
+        if self.virtual_time() { self.tick() } else { None }
     }
 }
 

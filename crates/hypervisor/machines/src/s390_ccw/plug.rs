@@ -2,7 +2,8 @@
 //! described for monitors.
 
 use super::S390Ccw;
-use super::device::{self, Defaults, Request, iommu_platform};
+use super::device::{self, Defaults, Handle, Host, Request, iommu_platform};
+use super::port::{self, Port};
 use super::worker::Jobs;
 use crate::MachineError;
 use crate::objects::property;
@@ -22,10 +23,13 @@ pub(super) const CONSOLE_BUS: &str = "s390-sclp-events-bus.0";
 /// A device and what monitors want to know of it.
 #[derive(Clone, Debug)]
 pub(super) struct Attached {
-    spec: DeviceSpec,
+    pub(super) spec: DeviceSpec,
     pub(super) subchannel: SubchannelId,
     pub(super) info: DeviceInfo,
     pub(super) block: Option<BlockInfo>,
+    pub(super) handle: Handle,
+    /// Of a virtio-serial device.
+    pub(super) ports: Vec<Port>,
 }
 
 pub(super) fn facts(line: &CommandLine, iommu_default: bool) -> Vec<DeviceFacts> {
@@ -43,12 +47,17 @@ pub(super) fn facts(line: &CommandLine, iommu_default: bool) -> Vec<DeviceFacts>
 }
 
 fn channel_devices(line: &CommandLine) -> impl Iterator<Item = &DeviceSpec> {
-    line.devices.iter().filter(|device| !device.is_console())
+    line.devices.iter().filter(|device| is_channel(device))
 }
 
-/// The consoles that are devices. They come and go with the machine.
+/// Whether a device has a subchannel.
+fn is_channel(device: &DeviceSpec) -> bool {
+    !(device.is_console() || device.is_port() || device.is_watchdog())
+}
+
+/// The SCLP's consoles that are devices, and the watchdog. They come and go with the machine.
 pub(super) fn consoles(line: &CommandLine) -> Vec<(DeviceSpec, DeviceInfo)> {
-    let consoles = line.devices.iter().filter(|device| device.is_console());
+    let consoles = line.devices.iter().filter(|device| device.is_console() || device.is_watchdog());
     let described = consoles.map(|spec| {
         let qom_path = match &spec.id {
             Some(id) => format!("/machine/peripheral/{id}"),
@@ -59,7 +68,7 @@ pub(super) fn consoles(line: &CommandLine) -> Vec<(DeviceSpec, DeviceInfo)> {
             id: spec.id.clone(),
             driver: spec.driver.clone(),
             address: None,
-            bus: Some(CONSOLE_BUS.into()),
+            bus: spec.is_console().then(|| CONSOLE_BUS.into()),
             buses: Vec::new(),
             qom_path,
             properties: spec.properties.iter().map(property).collect(),
@@ -86,6 +95,7 @@ pub(super) fn attach(
     line: &CommandLine,
     css: &mut ChannelSubsystem<HostMemory>,
     defaults: Defaults,
+    host: &Host,
     jobs: &Jobs,
 ) -> Result<Vec<Attached>, MachineError> {
     let mut attached = Vec::new();
@@ -106,17 +116,52 @@ pub(super) fn attach(
             Some(drive),
         )
     });
-    let explicit = channel_devices(line).map(|device| (device.clone(), None));
+    let channel = |device: &&DeviceSpec| is_channel(device) || device.is_port();
+    let explicit = line.devices.iter().filter(channel).map(|device| (device.clone(), None));
     for (spec, drive) in implicit.chain(explicit) {
-        let request = Request { spec: &spec, implicit: drive, drives: &line.drives, defaults };
+        if spec.is_port() {
+            port::add(&spec, &mut attached, host)?;
+            continue;
+        }
+        only_balloon(&spec, &attached)?;
+        let request = Request { spec: &spec, implicit: drive, drives: &line.drives, defaults, host };
         let made = device::make(&request)?;
         let (subchannel, number) = css.attach(wanted_number(&spec)?, Box::new(made.device))?;
         if let Some(waker) = made.waker {
             jobs.listen(subchannel, &waker);
         }
-        attached.push(describe(&spec, subchannel, number, made.block));
+        let described = describe(&spec, subchannel, number, made.block);
+        attached.push(described.reached_by(made.handle, &attached));
     }
     Ok(attached)
+}
+
+/// QEMU's machines have one balloon at most.
+fn only_balloon(spec: &DeviceSpec, attached: &[Attached]) -> Result<(), MachineError> {
+    let balloon = |handle: &Handle| matches!(handle, Handle::Balloon(_));
+    match spec.driver == "virtio-balloon-ccw" && attached.iter().any(|other| balloon(&other.handle)) {
+        true => Err(MachineError::Device {
+            location: spec.location.to_string(),
+            problem: "Only one balloon device is supported".into(),
+        }),
+        false => Ok(()),
+    }
+}
+
+impl Attached {
+    /// Names the bus of a virtio-serial device.
+    fn reached_by(mut self, handle: Handle, others: &[Self]) -> Self {
+        if let Handle::Ports(_) = &handle {
+            let nameless =
+                |other: &&Self| matches!(other.handle, Handle::Ports(_)) && other.spec.id.is_none();
+            let name = match &self.spec.id {
+                Some(id) => format!("{id}.0"),
+                None => format!("virtio-serial-bus.{}", others.iter().filter(nameless).count()),
+            };
+            self.info.buses.push(BusInfo { name, kind: "virtio-serial-bus".into() });
+        }
+        Self { handle, ..self }
+    }
 }
 
 impl S390Ccw {
@@ -124,16 +169,26 @@ impl S390Ccw {
         if spec.is_console() {
             return Err(no_hot_plug());
         }
+        if spec.is_watchdog() {
+            return Err(ControlError::new("Parameter 'driver' expects a pluggable device type"));
+        }
         let mut attached = self.attached();
         let consoles = self.consoles.iter().map(|(spec, _)| spec);
+        let ports = attached.iter().flat_map(|device| &device.ports).map(|port| &port.spec);
         let devices: Vec<DeviceSpec> =
-            attached.iter().map(|other| &other.spec).chain(consoles).cloned().collect();
+            attached.iter().map(|other| &other.spec).chain(ports).chain(consoles).cloned().collect();
         let objects = self.objects.specs();
-        let present = Present { objects: &objects, devices: &devices, drives: &self.drives, ..Present::default() };
+        let present =
+            Present { objects: &objects, devices: &devices, drives: &self.drives, ..Present::default() };
         cloister_options::check_device(&cloister_cgs::catalogue(self.described.target), spec, &present)
             .map_err(|why| ControlError::new(why.headline()))?;
+        if spec.is_port() {
+            return port::add(spec, &mut attached, &self.host).map_err(refusal);
+        }
+        only_balloon(spec, &attached).map_err(refusal)?;
         self.check_device(&device_facts(spec, self.defaults.iommu_platform))?;
-        let request = Request { spec, implicit: None, drives: &self.drives, defaults: self.defaults };
+        let request =
+            Request { spec, implicit: None, drives: &self.drives, defaults: self.defaults, host: &self.host };
         let made = device::make(&request).map_err(refusal)?;
         let wanted = wanted_number(spec).map_err(refusal)?;
         let plugged = self.css().plug(wanted, Box::new(made.device));
@@ -141,20 +196,33 @@ impl S390Ccw {
         if let Some(waker) = made.waker {
             self.worker.jobs().listen(subchannel, &waker);
         }
-        attached.push(describe(spec, subchannel, number, made.block));
+        let described = describe(spec, subchannel, number, made.block);
+        let described = described.reached_by(made.handle, &attached);
+        attached.push(described);
         Ok(())
     }
 
     pub(super) fn unplug(&self, id: &str) -> Result<(), ControlError> {
         let named = |info: &DeviceInfo| info.id.as_deref() == Some(id) || info.qom_path == id;
-        if self.consoles.iter().any(|(_, info)| named(info)) {
-            return Err(no_hot_plug());
+        if let Some((spec, _)) = self.consoles.iter().find(|(_, info)| named(info)) {
+            return Err(match spec.is_watchdog() {
+                true => ControlError::new(format!("Device '{}' does not support hotplugging", spec.driver)),
+                false => no_hot_plug(),
+            });
         }
         let mut attached = self.attached();
+        if let Some(port) = port::remove(named, &mut attached) {
+            drop(attached);
+            self.events.emit(Event::DeviceDeleted { device: port.id, path: port.qom_path });
+            return Ok(());
+        }
         let found = attached.iter().position(|device| named(&device.info));
         let device = found.map(|at| attached.remove(at)).ok_or_else(|| ControlError::device_not_found(id))?;
         self.css().unplug(device.subchannel);
         drop(attached);
+        for port in device.ports {
+            self.events.emit(Event::DeviceDeleted { device: port.info.id, path: port.info.qom_path });
+        }
         self.events.emit(Event::DeviceDeleted { device: device.info.id, path: device.info.qom_path });
         Ok(())
     }
@@ -209,6 +277,8 @@ fn describe(
             properties,
         },
         block,
+        handle: Handle::None,
+        ports: Vec::new(),
     }
 }
 

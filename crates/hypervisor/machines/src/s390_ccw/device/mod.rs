@@ -1,21 +1,49 @@
 //! Makes the devices of the channel subsystem, one module for each kind. Attaching them is [`plug`](super::plug)'s part.
 
+mod balloon;
 mod blk;
+mod console;
 mod rng;
 
+pub(super) use balloon::kept;
+
 use crate::MachineError;
-use cloister_control::BlockInfo;
+use crate::outlets::PortConnector;
+use cloister_control::{BlockInfo, Events};
 use cloister_devices::Waker;
 use cloister_devices::virtio::VirtioDevice;
+use cloister_devices::virtio::balloon::BalloonControl;
 use cloister_devices::virtio::ccw::{VirtioCcw, VirtioCcwOptions};
+use cloister_devices::virtio::console::Ports;
 use cloister_options::{DeviceSpec, Drive, OnOffAuto, Properties};
 use cloister_platform::HostMemory;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// What every device made for one machine shares.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Defaults {
     pub(super) iommu_platform: bool,
     pub(super) seed: Option<u64>,
+}
+
+/// What devices know of the machine around them.
+#[derive(Clone)]
+pub(super) struct Host {
+    pub(super) memory: HostMemory,
+    pub(super) events: Events,
+    /// Whether the guest is protected now.
+    pub(super) protected: Arc<AtomicBool>,
+    pub(super) ports: Option<Arc<dyn PortConnector>>,
+}
+
+/// By what others than the guest reach a device.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Handle {
+    #[default]
+    None,
+    Balloon(BalloonControl),
+    Ports(Ports),
 }
 
 /// A device that is asked for.
@@ -25,6 +53,7 @@ pub(super) struct Request<'a> {
     pub(super) implicit: Option<&'a Drive>,
     pub(super) drives: &'a [Drive],
     pub(super) defaults: Defaults,
+    pub(super) host: &'a Host,
 }
 
 /// A device that was made.
@@ -33,6 +62,7 @@ pub(super) struct Made {
     pub(super) block: Option<BlockInfo>,
     /// By which the device asks to be called.
     pub(super) waker: Option<Waker>,
+    pub(super) handle: Handle,
 }
 
 impl Request<'_> {
@@ -46,15 +76,17 @@ impl Request<'_> {
             iommu_platform: iommu_platform(&self.spec.properties, self.defaults.iommu_platform),
             ..VirtioCcwOptions::default()
         };
-        Made { device: VirtioCcw::new(device, options), block: None, waker: None }
+        Made { device: VirtioCcw::new(device, options), block: None, waker: None, handle: Handle::None }
     }
 }
 
 /// Makes a device.
 pub(super) fn make(request: &Request<'_>) -> Result<Made, MachineError> {
     match request.spec.driver.as_str() {
+        "virtio-balloon-ccw" => balloon::make(request),
         "virtio-blk-ccw" => blk::make(request),
         "virtio-rng-ccw" => Ok(rng::make(request)),
+        "virtio-serial-ccw" => console::make(request),
         other => Err(request.fail(format!("'{other}' is not a device of this version of Cloister"))),
     }
 }
