@@ -5,7 +5,7 @@
 use crate::arguments::Completes::{self, Nothing};
 use crate::arguments::Kind::{File, Flag, Format, Number, NumberBeforeFile, Rest, Word};
 use crate::arguments::{Arguments, Kind, Parameter, split_word};
-use crate::{Answer, Monitor, Refusal, addition, control, info, memory, registers};
+use crate::{Answer, Monitor, Refusal, addition, control, dump, info, memory, network, registers};
 use std::fmt::Write;
 
 /// A command.
@@ -54,7 +54,11 @@ pub(crate) const COMMANDS: &[Command] = commands! {
     "device_add" [may(Rest(Completes::DeviceType))]
         "driver[,prop=value][,...]", "add device, like -device on the command line" => addition::device_add;
     "device_del" [must(Word(Completes::DeviceId))] "device", "remove device" => addition::device_del;
-    "dump-guest-memory" [may(Rest(Nothing))] "filename", "not available: see pmemsave" => memory::dump;
+    "dump-guest-memory" [may(Flag('p')), may(Flag('d')), may(Flag('w')), may(Flag('z')), may(Flag('l')), may(Flag('s')),
+        must(File), may(Number), may(Number)]
+        "[-p] [-d] [-z|-l|-s|-w] filename [begin length]",
+        "dump guest memory into file 'filename'.\n\t\t\t-p: do paging to get guest's memory mapping.\n\t\t\t-d: return immediately (do not wait for completion).\n\t\t\t-z, -l, -s, -w: formats that are not available here.\n\t\t\tbegin: the starting physical address.\n\t\t\tlength: the memory size, in bytes."
+        => dump::dump;
     "gdbserver" [may(Word(Nothing))] "[device]",
         "start gdbserver on given device (default 'tcp::1234'), stop with 'none'" => control::gdbserver;
     "help|?" [may(Rest(Completes::Command))] "[cmd]", "show the help" => help;
@@ -64,6 +68,9 @@ pub(crate) const COMMANDS: &[Command] = commands! {
         "save to disk virtual memory dump starting at 'addr' of size 'size'" => memory::memsave;
     "migrate" [may(Flag('d')), may(Flag('b')), may(Flag('i')), may(Flag('r')), must(Word(Completes::Migration))]
         "[-d] [-b] [-i] [-r] uri", "migrate to URI" => control::migrate;
+    "netdev_add" [must(Rest(Nothing))] "[user|tap|socket|stream|dgram],id=str[,prop=value][,...]",
+        "add host network device" => network::netdev_add;
+    "netdev_del" [must(Word(Nothing))] "id", "remove host network device" => network::netdev_del;
     "nmi" [] "", "inject an NMI" => control::nmi;
     "object_add" [must(Rest(Completes::ObjectType))] "[qom-type=]type,id=str[,prop=value][,...]",
         "create QOM object" => addition::object_add;
@@ -73,6 +80,8 @@ pub(crate) const COMMANDS: &[Command] = commands! {
     "print|p" [must(Format), must(Number)] "/fmt expr",
         "print expression value (use $reg for CPU register access)" => memory::print;
     "quit|q" [] "", "quit the emulator" => control::quit;
+    "set_link" [must(Rest(Nothing))] "name on|off", "change the link status of a network adapter"
+        => network::set_link;
     "stop|s" [] "", "stop emulation" => control::stop;
     "system_powerdown" [] "", "send system power down event" => control::powerdown;
     "system_reset" [] "", "reset the system" => control::reset;
@@ -88,14 +97,17 @@ pub(crate) const INFO: &[Command] = commands! {
     "block" [may(Flag('n')), may(Flag('v')), may(Word(Completes::Block))] "[-n] [-v] [device]",
         "show info of one block device or all block devices (-n: show named nodes; -v: show details)"
         => info::block;
+    "blockstats" [] "", "show block device statistics" => info::blockstats;
     "chardev" [] "", "show the character devices" => info::chardev;
     "confidential" [] "", "show how the guest is protected and who owns its pages" => info::confidential;
     "cpus" [] "", "show infos for each CPU" => info::cpus;
+    "dump" [] "", "Display the latest dump status" => dump::info;
     "kvm" [] "", "show KVM information" => info::kvm;
     "mem" [] "", "show the guest's memory and the states of its pages" => info::mem;
     "migrate" [] "", "show migration status" => info::migrate;
     "mtree" [] "", "show memory tree" => info::mtree;
     "name" [] "", "show the current VM name" => info::name;
+    "network" [] "", "show the network state" => network::info;
     "qom-tree" [may(Word(Nothing))] "[path]", "show QOM composition tree" => info::qom_tree;
     "qtree" [] "", "show device tree" => info::qtree;
     "registers" [may(Flag('a')), may(Number)] "[-a|vcpu]",

@@ -1,5 +1,6 @@
 //! Events of the machine as QMP's events, and the limit of one per second for those that have it.
 
+use crate::commands::dump;
 use crate::monitor::lock;
 use crate::table::{EVENTS, EventSpec};
 use cloister_control::{Cause, Event};
@@ -21,15 +22,34 @@ pub(crate) fn describe(event: &Event) -> Option<(&'static EventSpec, Value)> {
             ("DEVICE_DELETED", json!({ "device": device, "path": path }))
         }
         Event::DeviceDeleted { device: None, path } => ("DEVICE_DELETED", json!({ "path": path })),
+        Event::DumpCompleted { result, error } => {
+            let mut data = json!({ "result": dump::describe(*result) });
+            if let (Some(error), Value::Object(members)) = (error, &mut data) {
+                members.insert("error".into(), json!(error));
+            }
+            ("DUMP_COMPLETED", data)
+        }
         Event::GuestPanicked { cpu, psw, action } => {
             let info = json!({
                 "type": "s390", "core": cpu, "psw-mask": psw.mask, "psw-addr": psw.addr, "reason": "disabled-wait",
             });
             ("GUEST_PANICKED", json!({ "action": action, "info": info }))
         }
+        Event::NetdevStreamConnected { id, address } => (
+            "NETDEV_STREAM_CONNECTED",
+            json!({ "netdev-id": id, "addr": crate::commands::network::address(address) }),
+        ),
+        Event::NetdevStreamDisconnected { id } => ("NETDEV_STREAM_DISCONNECTED", json!({ "netdev-id": id })),
         Event::BalloonChange { actual } => ("BALLOON_CHANGE", json!({ "actual": actual })),
         Event::PortChange { id, open } => ("VSERPORT_CHANGE", json!({ "id": id, "open": open })),
         Event::Watchdog(action) => ("WATCHDOG", json!({ "action": action.name() })),
+        Event::BlockIoError { device, node, read, action, no_space, reason } => (
+            "BLOCK_IO_ERROR",
+            json!({
+                "device": device, "node-name": node, "operation": if *read { "read" } else { "write" },
+                "action": action, "nospace": no_space, "reason": reason,
+            }),
+        ),
         _ => return None,
     };
     EVENTS.iter().find(|spec| spec.name == name).map(|spec| (spec, data))

@@ -5,10 +5,10 @@
 
 use crate::call::Call;
 use crate::commands::{
-    block, catalogue, cpu_model, devices, fds, human, machine, memory, migration, objects, qom, run, session,
+    block, catalogue, cpu_model, devices, dump, fds, human, machine, memory, migration, network, objects, qom, run, session,
     sev,
 };
-use crate::types::{Member, Type, check_members, member, optional};
+use crate::types::{Member, Type, Union, check_members, member, optional};
 use cloister_control::{ControlError, ErrorClass, Operator};
 use cloister_options::{Catalogue, Target};
 use serde_json::{Map, Value};
@@ -23,8 +23,10 @@ const FAMILIES: &[&[Command]] = &[
     block::ROWS,
     qom::ROWS,
     objects::ROWS,
+    network::ROWS,
     cpu_model::ROWS,
     memory::ROWS,
+    dump::ROWS,
     migration::ROWS,
     fds::ROWS,
     human::ROWS,
@@ -68,6 +70,8 @@ pub enum Arguments {
     Open(&'static [Member]),
     /// Those of `object-add`.
     ObjectOptions,
+    /// The members of this object; its handler checks them all.
+    Union(&'static Union),
 }
 
 /// What must be so for a command to work. The command is listed in any case.
@@ -136,6 +140,13 @@ impl Command {
         self
     }
 
+    /// It takes the members of an object whose members depend on one of them; its handler checks them all.
+    #[must_use]
+    pub const fn takes_union(mut self, of: &'static Union) -> Self {
+        self.arguments = Arguments::Union(of);
+        self
+    }
+
     /// It returns this.
     #[must_use]
     pub const fn returns(mut self, kind: Type) -> Self {
@@ -186,7 +197,7 @@ impl Command {
     fn check(&self, catalogue: &Catalogue, arguments: &Map<String, Value>) -> Result<(), String> {
         match self.arguments {
             Arguments::Members(members) => check_members(members, false, catalogue, "", arguments),
-            Arguments::Open(_) => Ok(()),
+            Arguments::Open(_) | Arguments::Union(_) => Ok(()),
             Arguments::ObjectOptions => {
                 Type::ObjectOptions.check(catalogue, "", &Value::Object(arguments.clone()))
             }
@@ -248,6 +259,30 @@ pub const EVENTS: &[EventSpec] = &[
         name: "DEVICE_DELETED",
         doc: "A device is gone; its id can be used again.",
         data: &[optional("device", Type::Str), member("path", Type::Str)],
+        limited: false,
+    },
+    EventSpec {
+        name: "BLOCK_IO_ERROR",
+        doc: "The host's disk failed under a request of the guest.",
+        data: block::IO_ERROR,
+        limited: false,
+    },
+    EventSpec {
+        name: "DUMP_COMPLETED",
+        doc: "A dump ended; `error` says why it failed.",
+        data: &[member("result", Type::Struct(&dump::RESULT)), optional("error", Type::Str)],
+        limited: false,
+    },
+    EventSpec {
+        name: "NETDEV_STREAM_CONNECTED",
+        doc: "A network stream has a peer.",
+        data: network::CONNECTED,
+        limited: false,
+    },
+    EventSpec {
+        name: "NETDEV_STREAM_DISCONNECTED",
+        doc: "The peer of a network stream is gone.",
+        data: network::DISCONNECTED,
         limited: false,
     },
     EventSpec {
