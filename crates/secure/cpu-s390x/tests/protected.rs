@@ -4,12 +4,36 @@
 use cloister_arch::s390x::{
     Exit, GuestDebug, Instruction, Psw, RunState, TimeMode, VmConfig, WatchKind, Watchpoint, facility,
 };
-use cloister_cpu_s390x::{CoreExit, Error, PageView, RunLimit, SecureGuest, System, UvcAnswer, UvcOperands};
+use cloister_cpu_s390x::{
+    CoreExit, Error, OperandFault, PageView, RunLimit, SecureGuest, System, UvcAnswer, UvcOperands,
+};
 use cloister_memory::{NoShootdown, Representation, Shootdown, Storage};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+/// The stub's call that copies 16 bytes from the address at offset 8 to the address at offset 16.
+const COPY: [u8; 2] = [0x77, 0x01];
+
+fn copy(block: &mut [u8], operands: &mut dyn UvcOperands) -> UvcAnswer {
+    let address = |at: usize| u64::from_be_bytes(block[at..at + 8].try_into().unwrap());
+    let (from, to) = (address(8), address(16));
+    let mut bytes = [0; 16];
+    let mut work = || {
+        operands.read(from, &mut bytes).map_err(|fault| (0x103, fault))?;
+        operands.probe_write(to, 16).map_err(|fault| (0x104, fault))?;
+        operands.settle().map_err(|fault| (0x105, fault))?;
+        operands.write(to, &bytes).map_err(|fault| (0x106, fault))
+    };
+    let rc: u16 = match work() {
+        Ok(()) => 1,
+        Err((rc, OperandFault::Invalid)) => rc,
+        Err((_, OperandFault::Leaves)) => return UvcAnswer { cc: 2, ..UvcAnswer::default() },
+    };
+    block[4..6].copy_from_slice(&rc.to_be_bytes());
+    UvcAnswer { cc: u8::from(rc != 1), ..UvcAnswer::default() }
+}
 
 struct Stub {
     storage: Arc<Storage>,
@@ -38,6 +62,9 @@ impl SecureGuest for Stub {
         operands: &mut dyn UvcOperands,
         flush: &dyn Shootdown,
     ) -> UvcAnswer {
+        if block[2..4] == COPY {
+            return copy(block, operands);
+        }
         let page = u64::from_be_bytes(block[8..16].try_into().unwrap()) >> 12;
         self.shared.lock().unwrap().insert(page);
         self.storage.share(page, flush).unwrap();
@@ -118,6 +145,47 @@ fn a_shared_page_is_visible_to_the_host_and_still_to_the_guest() {
     assert_eq!((ram.read_u64_be(0x8000), ram.read_u64_be(0x8008)), (0x1234, 0x5678));
     let state = system.state(0).unwrap();
     assert_eq!((state.gprs[4], state.gprs[6] as u32 >> 28), (0x1234, 0));
+}
+
+/// A call of the stub that copies, and 0x8000 filled before; `%r6` gets the condition code, `%r5` rc.
+fn copying(from: u64, to: u64) -> String {
+    let program = format!(
+        "llilf %r2,0x8000; mvghi 0(%r2),0x1234; mvghi 8(%r2),0x5678; larl %r3,9f; uvc %r0,%r3; ipm %r6
+         llgh %r5,4(%r3); j 8f; .balign 8; 9: .byte 0,0x18,0x77,0x01,0,0,0,0; .quad {from:#x}, {to:#x}; 8:"
+    );
+    program.replace("uvc %r0,%r3", ".byte 0xb9,0xa4,0,0x03")
+}
+
+fn codes(system: &System) -> (u64, u64) {
+    let state = system.state(0).unwrap();
+    (state.gprs[6] >> 28 & 3, state.gprs[5])
+}
+
+#[test]
+fn a_call_reaches_private_storage_that_its_block_points_at() {
+    let system = system(&copying(0x8000, 0x9ff8), &[0, 1, 2, 8]);
+    // Both pages of the target are imported first, and the instruction is done again each time.
+    for page in [9, 10] {
+        assert_eq!(run(&system), CoreExit::Import { page });
+        system.storage().clear_plain(page, &NoShootdown).unwrap();
+    }
+    assert!(matches!(run(&system), CoreExit::Guest(Exit::DisabledWait(_))));
+    assert_eq!(codes(&system), (0, 1));
+    let storage = system.storage();
+    let (ram, secure) = (storage.ram(), storage.size() as usize);
+    assert_eq!((ram.read_u64_be(0x9ff8), ram.read_u64_be(0xa000)), (0, 0), "the host sees nothing");
+    assert_eq!((ram.read_u64_be(secure + 0x9ff8), ram.read_u64_be(secure + 0xa000)), (0x1234, 0x5678));
+}
+
+#[test]
+fn an_address_that_the_guest_does_not_have_is_the_calls_answer_and_no_interruption() {
+    for (from, to, rc) in
+        [(1 << 20, 0x9000, 0x103), (u64::MAX - 7, 0x9000, 0x103), (0x8000, (1 << 20) - 8, 0x104)]
+    {
+        let system = system(&copying(from, to), &[0, 1, 2, 8, 9, 0xff]);
+        assert!(matches!(run(&system), CoreExit::Guest(Exit::DisabledWait(Psw { addr: 0, .. }))));
+        assert_eq!(codes(&system), (1, rc), "{from:#x} {to:#x}");
+    }
 }
 
 #[test]
