@@ -18,6 +18,9 @@ pub enum OwnerError {
     /// An add-secret request.
     #[error(transparent)]
     Secret(#[from] crate::secret::SecretError),
+    /// A dump of a protected guest.
+    #[error(transparent)]
+    Dump(#[from] crate::dump::DumpError),
     /// Something about AMD SEV.
     #[error(transparent)]
     Sev(#[from] crate::sev::SevError),

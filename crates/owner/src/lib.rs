@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attest;
+pub mod dump;
 mod error;
 mod files;
 pub mod host_key;
@@ -18,6 +19,7 @@ pub mod secret;
 pub mod sev;
 
 pub use attest::AttestError;
+pub use dump::DumpError;
 pub use error::{HostKeyError, ImageError, OwnerError};
 pub use secret::SecretError;
 pub use sev::SevError;
