@@ -3,6 +3,7 @@
 //! The option names and meanings of `image create` are those of `genprotimg` and `pvimg create`
 //! (s390-tools). The work itself is in the owner's library and in the platform store.
 
+mod disk;
 mod host_key;
 mod image;
 
@@ -18,6 +19,9 @@ pub(crate) enum Pv {
     /// Encrypted boot images
     #[command(subcommand)]
     Image(image::Image),
+    /// Disks to boot from
+    #[command(subcommand)]
+    Disk(disk::Disk),
 }
 
 impl Pv {
@@ -26,6 +30,7 @@ impl Pv {
         match self {
             Self::HostKey(command) => command.run(),
             Self::Image(command) => command.run(),
+            Self::Disk(command) => command.run(),
         }
     }
 }

@@ -21,6 +21,9 @@ pub enum OwnerError {
     /// A dump of a protected guest.
     #[error(transparent)]
     Dump(#[from] crate::dump::DumpError),
+    /// A disk to boot from cannot be made.
+    #[error(transparent)]
+    Disk(#[from] crate::disk::DiskError),
     /// Something about AMD SEV.
     #[error(transparent)]
     Sev(#[from] crate::sev::SevError),

@@ -10,6 +10,7 @@
 
 pub mod attest;
 pub mod dump;
+pub mod disk;
 mod error;
 mod files;
 pub mod host_key;
@@ -20,6 +21,7 @@ pub mod sev;
 
 pub use attest::AttestError;
 pub use dump::DumpError;
+pub use disk::DiskError;
 pub use error::{HostKeyError, ImageError, OwnerError};
 pub use secret::SecretError;
 pub use sev::SevError;
