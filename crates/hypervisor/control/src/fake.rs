@@ -414,6 +414,8 @@ fn s390x_state() -> FakeState {
             read_only: false,
             snapshot: false,
             removable: false,
+            write_cache: true,
+            ..BlockInfo::default()
         }],
         ..FakeState::default()
     }

@@ -135,7 +135,8 @@ impl Arguments {
                 (Value::Number(value), after)
             }
             Kind::Word(_) | Kind::File => {
-                let (word, after) = quoted_word(rest).ok_or_else(|| format!("{command}: string expected"))?;
+                let what = if kind == Kind::File { "filename" } else { "string" };
+                let (word, after) = quoted_word(rest).ok_or_else(|| format!("{command}: {what} expected"))?;
                 (Value::Text(word), after)
             }
             Kind::Rest(_) => {

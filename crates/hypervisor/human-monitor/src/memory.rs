@@ -73,13 +73,6 @@ pub(crate) fn pmemsave(monitor: &mut Monitor, arguments: &Arguments) -> Answer {
     }
 }
 
-/// `dump-guest-memory`.
-pub(crate) fn dump(_: &mut Monitor, _: &Arguments) -> Answer {
-    Err(Refusal::error(
-        "dump-guest-memory is not available in this version: pmemsave saves memory, info registers shows CPUs",
-    ))
-}
-
 /// False: there is no such memory.
 type Read<'a> = dyn Fn(u64, &mut [u8]) -> Result<bool, VmError> + 'a;
 

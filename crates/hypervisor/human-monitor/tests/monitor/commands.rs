@@ -85,7 +85,6 @@ fn refusals_are_in_qemus_words() {
         assert_eq!(says(&operator, line), text, "{line}");
     }
     assert!(says(&operator, "xp/4i 0").contains("disassembler"));
-    assert!(says(&operator, "dump-guest-memory x").contains("pmemsave"));
     machine.state().run_state = Some(RunState::Shutdown);
     assert_eq!(says(&operator, "c"), "Error: Resetting the Virtual Machine is required\n");
     machine.state().blockers = vec!["the guest is protected".into()];
@@ -271,4 +270,31 @@ fn answers_are_bounded_and_lines_too() {
     assert!(says(&operator, "x/99999999999x 0").contains("too much"));
     assert!(says(&operator, &"q".repeat(MOST_LINE + 1)).contains("nothing was done"));
     assert!(says(&operator, "stop\u{1b}[2J").contains("control characters"));
+}
+
+#[test]
+fn dumps_are_asked_for_in_qemus_words() {
+    let (machine, operator) = without_guest();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("core").display().to_string();
+    assert_eq!(says(&operator, "info dump"), "Status: none\n");
+    assert_eq!(
+        says(&operator, "dump-guest-memory"),
+        "dump-guest-memory: filename expected\nTry \"help dump-guest-memory\" for more information\n"
+    );
+    for (options, refusal) in [
+        (format!("-z -l {path}"), "only one of '-z|-l|-s|-w' can be set".to_owned()),
+        (format!("-z {path}"), "kdump-zlib is not available now".to_owned()),
+        (format!("{path} 4096"), "Parameter 'length' is missing".to_owned()),
+        (format!("{path} 4096 0"), "Invalid parameter 'length'".to_owned()),
+        ("/nonexistent/x".to_owned(), "Could not open '/nonexistent/x': No such file or directory".to_owned()),
+    ] {
+        assert_eq!(says(&operator, &format!("dump-guest-memory {options}")), format!("Error: {refusal}\n"));
+    }
+    assert!(machine.take_calls().is_empty());
+    assert!(std::fs::read_dir(&folder).unwrap().next().is_none(), "a refused dump leaves no file");
+    assert_eq!(says(&operator, &format!("dump-guest-memory -p {path} 4096 8192")), "");
+    assert_eq!(machine.take_calls(), ["dump_begin 0x1000 Some(8192)"]);
+    assert_eq!(std::fs::read(&path).unwrap(), b"a dump");
+    assert_eq!(says(&operator, "info dump"), "Status: completed\n");
 }
