@@ -68,6 +68,11 @@ impl Desk {
         Ok(Arc::new(desk))
     }
 
+    /// Descriptors that were passed.
+    pub(crate) fn fds(&self) -> Arc<FdStore> {
+        Arc::clone(&self.fds)
+    }
+
     /// Where the guest's consoles go, and whom it tells of room for input.
     pub(crate) fn outlets(self: &Arc<Self>) -> anyhow::Result<Outlets> {
         let mut outlets = Outlets::default();

@@ -6,9 +6,10 @@ use crate::wiring::{self, Hardware};
 use crate::{accel, inject, log, out, signals};
 use anyhow::Context;
 use cloister_chardev::process::{PidFile, Ready, daemonize};
-use cloister_machines::{End, Report};
+use cloister_machines::{End, Outlets, Report};
 use cloister_memory_map::MemoryMap;
-use cloister_options::{Catalogue, CommandLine, Invocation, Outcome};
+use cloister_network::{Helpers, Network, NetworkError};
+use cloister_options::{Catalogue, CommandLine, Invocation, Netdev, Outcome};
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -66,13 +67,17 @@ fn start(mut line: CommandLine, catalogue: Catalogue, ready: Option<Ready>) -> a
     let picture = line.memory_map.as_ref().map(|map| std::path::absolute(&map.path)).transpose()?;
     let rules = cloister_sandbox::Rules::of(&line);
     let hardware = Hardware::open(&line)?;
+    // Programs can be run until the sandbox closes.
+    let helpers = Helpers::start(&line.netdevs).map_err(network_refusal)?;
     // Before there are threads: most kernels can take files from a thread only together with its children.
     if !matches!(hardware, Hardware::None) {
         rules.guard(hardware.folder());
     }
     let desk = Attended(Desk::open(&line)?);
     let pid_file = line.pid_file.as_deref().map(PidFile::create).transpose()?;
-    let machine = wiring::any_machine(&line, hardware, desk.0.outlets()?)?;
+    let network = Network::open(&line.netdevs, helpers, desk.0.fds()).map_err(network_refusal)?;
+    let outlets = Outlets { network: Some(network), ..desk.0.outlets()? };
+    let machine = wiring::any_machine(&line, hardware, outlets)?;
     for warning in machine.warnings() {
         out::tell(&format!("{}: warning: {warning}", line.program));
     }
@@ -97,6 +102,10 @@ fn start(mut line: CommandLine, catalogue: Catalogue, ready: Option<Ready>) -> a
     desk.0.close(u8::from(status != ExitCode::SUCCESS));
     drop(pid_file);
     Ok(status)
+}
+
+fn network_refusal((netdev, why): (Netdev, NetworkError)) -> anyhow::Error {
+    anyhow::Error::new(why).context(netdev.location.to_string())
 }
 
 /// However the start ends, terminals are given back and sockets removed.

@@ -2,6 +2,7 @@
 
 use cloister_devices::sclp::ConsoleSink;
 pub use cloister_devices::virtio::console::{PortPeer, Ports};
+use cloister_network::Network;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -52,6 +53,8 @@ pub struct Outlets {
     pub console_room: Option<Box<dyn Fn() + Send + Sync>>,
     /// Connects ports of virtio-serial devices; without it they have no character devices.
     pub ports: Option<Arc<dyn PortConnector>>,
+    /// Where network devices lead; without it there are no backends.
+    pub network: Option<Arc<Network>>,
     /// Warnings and refusals during the run, in place of standard error.
     pub messages: Option<MessageSink>,
 }

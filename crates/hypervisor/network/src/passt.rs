@@ -25,11 +25,11 @@ impl Helpers {
     ///
     /// # Errors
     /// The program is missing or refuses, for example because a port of `hostfwd=` is taken.
-    pub fn start(netdevs: &[Netdev]) -> Result<Self, NetworkError> {
+    pub fn start(netdevs: &[Netdev]) -> Result<Self, (Netdev, NetworkError)> {
         let mut sockets = BTreeMap::new();
         for netdev in netdevs {
             if let NetBackend::User(user) = &netdev.backend {
-                sockets.insert(netdev.id.clone(), start(user)?);
+                sockets.insert(netdev.id.clone(), start(user).map_err(|why| (netdev.clone(), why))?);
             }
         }
         Ok(Self(sockets))
