@@ -9,8 +9,8 @@
 #![forbid(unsafe_code)]
 
 pub mod attest;
-pub mod dump;
 pub mod disk;
+pub mod dump;
 mod error;
 mod files;
 pub mod host_key;
@@ -20,8 +20,8 @@ pub mod secret;
 pub mod sev;
 
 pub use attest::AttestError;
-pub use dump::DumpError;
 pub use disk::DiskError;
+pub use dump::DumpError;
 pub use error::{HostKeyError, ImageError, OwnerError};
 pub use secret::SecretError;
 pub use sev::SevError;

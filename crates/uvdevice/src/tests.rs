@@ -1,5 +1,4 @@
 //! The calls against a kernel of the tests: what it is given, and how its answers are read.
-#![expect(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
 
 use std::cell::RefCell;
 

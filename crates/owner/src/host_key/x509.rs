@@ -169,7 +169,9 @@ impl Cert {
                     .is_ok_and(|signature| key.verify_prehash(&digest, &signature).is_ok()),
             ),
             (Key::Rsa(key), 3 | 4) if key.n().bits() == if kind == 3 { 2048 } else { 3072 } => {
-                Some(key.verify(Hash::Sha512.rsa_padding(), &digest, signature).is_ok())
+                let mut padding = rsa::Pss::<sha2::Sha512>::new();
+                padding.salt_len = None;
+                Some(key.verify(padding, &digest, signature).is_ok())
             }
             (Key::P521(_) | Key::P384(_) | Key::Rsa(_), _) => None,
         }

@@ -190,15 +190,17 @@ pub fn request(
     request: &Request,
     entropy: &mut dyn Entropy,
 ) -> Result<Asrcb, SecretError> {
-    request_with(host_keys, header, request, &Material::draw(entropy))
+    let material = Material::draw(entropy);
+    request_with(host_keys, header, request, &material, entropy)
 }
 
-/// Makes the request that follows from `material`.
+/// Makes the request that follows from `material`. Only a signature with RSA draws from `entropy`.
 pub fn request_with(
     host_keys: &[P521Public],
     header: &SeHeader,
     request: &Request,
     material: &Material,
+    entropy: &mut dyn Entropy,
 ) -> Result<Asrcb, SecretError> {
     match host_keys.len() {
         0 => return Err(SecretError::NoHostKey),
@@ -241,7 +243,7 @@ pub fn request_with(
         let mut sealed = area.clone();
         seal(&asrcb, &mut sealed)?;
         let message = [asrcb.aad(), sealed.to_vec()].concat();
-        request.user_data.sign(&message, &mut asrcb.user_data)?;
+        request.user_data.sign(&message, &mut asrcb.user_data, entropy)?;
     }
     asrcb.tag = seal(&asrcb, &mut area)?;
     asrcb.encrypted_area.copy_from_slice(&area);

@@ -1,14 +1,17 @@
 //! User data of a request, and the user's signature over the request.
 //!
 //! The machine ignores both; guests check them to know who made a request. The signature covers the whole request
-//! but its tag, with zeros in its own place (s390-tools, `pvsecret-verify(1)`), and is made with SHA-512.
+//! but its tag, with zeros in its own place (s390-tools, `pvsecret-verify(1)`), and is made with SHA-512: ECDSA, or RSA with the
+//! padding PSS (RFC 8017, 8.1) and a salt of any length.
 
+use std::convert::Infallible;
 use std::fmt;
 
-use cloister_crypto::sha512;
+use cloister_crypto::{Entropy, sha512};
 use p521::ecdsa::signature::hazmat::PrehashSigner;
 use p521::pkcs8::DecodePrivateKey;
 use rsa::pkcs1::DecodeRsaPrivateKey;
+use rsa::rand_core::{TryCryptoRng, TryRng};
 use rsa::traits::PublicKeyParts;
 
 use super::SecretError;
@@ -62,7 +65,7 @@ impl SigningKey {
         }
     }
 
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SecretError> {
+    fn sign(&self, message: &[u8], entropy: &mut dyn Entropy) -> Result<Vec<u8>, SecretError> {
         let digest = sha512(message);
         let failed = || SecretError::Internal("a signature could not be made");
         match &self.0 {
@@ -71,7 +74,8 @@ impl SigningKey {
                 Ok(signature.to_der().as_bytes().to_vec())
             }
             Key::Rsa2048(key) | Key::Rsa3072(key) => {
-                key.sign(rsa::Pkcs1v15Sign::new::<sha2::Sha512>(), &digest).map_err(|_| failed())
+                let padding = rsa::Pss::<sha2::Sha512>::new();
+                key.sign_with_rng(&mut Source(entropy), padding, &digest).map_err(|_| failed())
             }
         }
     }
@@ -114,9 +118,14 @@ impl UserData {
     }
 
     /// Signs `message`, the request with zeros in the signature's place, into the user data.
-    pub(super) fn sign(&self, message: &[u8], field: &mut [u8; 512]) -> Result<(), SecretError> {
+    pub(super) fn sign(
+        &self,
+        message: &[u8],
+        field: &mut [u8; 512],
+        entropy: &mut dyn Entropy,
+    ) -> Result<(), SecretError> {
         let Self::Signed(_, key) = self else { return Ok(()) };
-        let signature = key.sign(message)?;
+        let signature = key.sign(message, entropy)?;
         let (kind, at) = self.layout();
         let room = if kind == P521 { EC_SIGNATURE } else { 512 - at };
         if signature.len() > room {
@@ -177,3 +186,29 @@ pub(super) const RSA_3072: u16 = 4;
 const EC_SIGNATURE: usize = 139;
 /// Where its size stands: behind the signature and five reserved bytes.
 const EC_SIZE_AT: usize = 256 + EC_SIGNATURE + 5;
+
+/// [`Entropy`] as the library wants it.
+struct Source<'a>(&'a mut dyn Entropy);
+
+impl TryRng for Source<'_> {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        let mut bytes = [0; 4];
+        self.0.fill(&mut bytes);
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let mut bytes = [0; 8];
+        self.0.fill(&mut bytes);
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.0.fill(bytes);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Source<'_> {}
