@@ -335,13 +335,16 @@ impl<M: GuestMemory> VirtioDevice<M> for Balloon {
         let wanted = std::mem::take(&mut state.wanted);
         drop(state);
         let mut event = HostEvent { used: 0, config };
-        let queue = queues.get_mut(usize::from(STATISTICS)).filter(|queue| queue.ready());
-        if let (true, Some(queue)) = (wanted, queue)
-            && let Some(head) = self.report.take()
-        {
+        let Some(queue) = queues.get_mut(usize::from(STATISTICS)).filter(|queue| queue.ready()) else {
+            return Ok(event);
+        };
+        // Linux leaves its first report before the device is ready to look at it.
+        let mut used = self.process_queue(mem, STATISTICS, queue)?;
+        if let Some(head) = self.report.take_if(|_| wanted) {
             queue.push_used(mem, head, 0)?;
-            event.used = 1 << STATISTICS;
+            used = true;
         }
+        event.used = u64::from(used) << STATISTICS;
         Ok(event)
     }
 

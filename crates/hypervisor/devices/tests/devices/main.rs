@@ -5,6 +5,7 @@ mod common;
 mod css;
 mod disk;
 mod dispatch;
+mod ports;
 mod private;
 mod sclp;
 mod virtio;
