@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// An image file cannot be opened.
-    #[error("cannot open the disk image {}: {source}; check the path and its permissions", path.display())]
+    #[error("Could not open '{}': {}", path.display(), plain(source))]
     OpenImage {
         /// The image.
         path: PathBuf,
@@ -14,13 +14,12 @@ pub enum Error {
         source: std::io::Error,
     },
     /// An image file is in use.
-    #[error(
-        "the disk image {} is in use by another process; stop that process, or open the image with snapshot=on or readonly=on everywhere",
-        path.display()
-    )]
+    #[error("{why}\nIs another process using the image [{}]?", path.display())]
     ImageLocked {
         /// The image.
         path: PathBuf,
+        /// What cannot be had.
+        why: crate::virtio::lock::Conflict,
     },
     /// The image format is not supported.
     #[error("the disk image {} has the format {format}, which is not supported; convert it with: qemu-img convert -O raw", path.display())]
@@ -33,9 +32,17 @@ pub enum Error {
     /// A temporary overlay cannot be made.
     #[error("cannot create a temporary file for snapshot=on: {0}; set TMPDIR to a folder with space")]
     Overlay(std::io::Error),
-    /// The serial number is too long.
-    #[error("the serial number '{0}' is longer than 20 bytes; shorten serial=")]
-    SerialTooLong(String),
+    /// Too many queues, or none.
+    #[error("a disk has 1 to {most} queues here, not {asked}; change num-queues=")]
+    Queues {
+        /// Asked for.
+        asked: u16,
+        /// Possible.
+        most: u16,
+    },
+    /// No thread for a disk.
+    #[error("cannot start the thread of a disk: {0}")]
+    Thread(std::io::Error),
     /// The device number is taken.
     #[error(
         "device number fe.{ssid:x}.{devno:04x} is used by two devices; give each its own devno= or leave it out"
@@ -68,4 +75,13 @@ pub enum Error {
     /// No randomness from the operating system.
     #[error("the operating system gives no random bytes: {0}")]
     Entropy(String),
+}
+
+/// The words of the system without the number.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
 }

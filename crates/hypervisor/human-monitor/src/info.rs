@@ -2,7 +2,7 @@
 
 use crate::arguments::Arguments;
 use crate::{Answer, Monitor, Refusal, tree};
-use cloister_control::{BlockInfo, RunState};
+use cloister_control::{BlockInfo, BlockNodeInfo, RunState};
 use cloister_memory_map::MemoryMap;
 use cloister_options::EMULATED_QEMU_VERSION;
 use std::fmt::Write;
@@ -64,46 +64,135 @@ pub(crate) fn balloon(monitor: &mut Monitor, _: &Arguments) -> Answer {
 
 pub(crate) fn block(monitor: &mut Monitor, arguments: &Arguments) -> Answer {
     let wanted = arguments.text();
-    let blocks = monitor.operator.machine.blocks();
-    let shown: Vec<String> = blocks
-        .iter()
-        .filter(|block| wanted.is_empty() || block.device == wanted || block.node_name == wanted)
-        .map(|block| block_text(block, arguments.has('n'), arguments.has('v')))
-        .collect();
+    let verbose = arguments.has('v');
+    let shown: Vec<String> = if arguments.has('n') {
+        let nodes = monitor.operator.machine.block_nodes();
+        let of = |node: &BlockNodeInfo| {
+            let head = Image {
+                file: &node.filename,
+                format: &node.driver,
+                virtual_size: node.virtual_size,
+                actual_size: node.actual_size,
+                read_only: node.read_only,
+            };
+            let cache = cache_mode(true, node.direct, node.no_flush);
+            let zeroes = detect_zeroes(node.detect_zeroes);
+            format!("{}: {}{cache}{zeroes}{}", node.name, head.line(), head.details(verbose))
+        };
+        nodes.iter().rev().filter(|node| wanted.is_empty() || node.name == wanted).map(of).collect()
+    } else {
+        let named =
+            |block: &&BlockInfo| wanted.is_empty() || block.device == wanted || block.node_name == wanted;
+        monitor
+            .operator
+            .machine
+            .blocks()
+            .iter()
+            .filter(named)
+            .map(|block| block_text(block, verbose))
+            .collect()
+    };
     match shown.is_empty() && !wanted.is_empty() {
         true => Err(Refusal::error(format!("Device '{wanted}' not found"))),
         false => Ok(shown.join("\n")),
     }
 }
 
-fn block_text(block: &BlockInfo, node: bool, verbose: bool) -> String {
-    let mut out = if node { block.node_name.clone() } else { block.device.clone() };
+pub(crate) fn blockstats(monitor: &mut Monitor, _: &Arguments) -> Answer {
+    let line = |block: &BlockInfo| {
+        let s = &block.stats;
+        format!(
+            "{}: rd_bytes={} wr_bytes={} rd_operations={} wr_operations={} flush_operations={} \
+             wr_total_time_ns={} rd_total_time_ns={} flush_total_time_ns={} rd_merged=0 wr_merged=0 \
+             idle_time_ns=0\n",
+            block.device,
+            s.read.bytes,
+            s.write.bytes,
+            s.read.operations,
+            s.write.operations,
+            s.flush.operations,
+            s.write.nanoseconds,
+            s.read.nanoseconds,
+            s.flush.nanoseconds,
+        )
+    };
+    Ok(monitor.operator.machine.blocks().iter().map(line).collect())
+}
+
+fn block_text(block: &BlockInfo, verbose: bool) -> String {
+    let mut out = match block.device.as_str() {
+        "" => block.node_name.clone(),
+        device => format!("{device} ({})", block.node_name),
+    };
     let Some(file) = &block.file else { return out + ": [not inserted]\n" };
-    let file = file.display();
-    if !node {
-        out += &format!(" ({})", block.node_name);
-    }
-    out += &format!(": {file} ({}{})\n", block.format, if block.read_only { ", read-only" } else { "" });
+    let head = Image {
+        file: &file.to_string_lossy(),
+        format: &block.format,
+        virtual_size: block.virtual_size,
+        actual_size: block.actual_size,
+        read_only: block.read_only,
+    };
+    out += &format!(": {}", head.line());
     if let Some(qdev) = &block.qdev {
         out += &format!("    Attached to:      {qdev}\n");
     }
     if block.removable {
         out += "    Removable device: not locked, tray closed\n";
     }
-    out += "    Cache mode:       writeback\n";
+    if !matches!(block.io_status, "" | "ok") {
+        out += &format!("    I/O status:       {}\n", block.io_status);
+    }
+    out += &cache_mode(block.write_cache, block.direct, block.no_flush);
+    out += &detect_zeroes(block.detect_zeroes);
     if block.snapshot {
         out += "    Writes:           kept apart and thrown away at the end (snapshot)\n";
     }
-    if verbose {
-        out += &format!(
-            "\nImages:\nimage: {file}\nfile format: {}\nvirtual size: {} ({} bytes)\ndisk size: {}\n",
-            block.format,
-            human_size(block.virtual_size),
-            block.virtual_size,
-            human_size(block.actual_size)
-        );
+    out + &head.details(verbose)
+}
+
+/// What `info block` shows of an image.
+struct Image<'a> {
+    file: &'a str,
+    format: &'a str,
+    virtual_size: u64,
+    actual_size: u64,
+    read_only: bool,
+}
+
+impl Image<'_> {
+    fn line(&self) -> String {
+        format!("{} ({}{})\n", self.file, self.format, if self.read_only { ", read-only" } else { "" })
     }
-    out
+
+    fn details(&self, verbose: bool) -> String {
+        if !verbose {
+            return String::new();
+        }
+        format!(
+            "\nImages:\nimage: {}\nfile format: {}\nvirtual size: {} ({} bytes)\ndisk size: {}\n",
+            self.file,
+            self.format,
+            human_size(self.virtual_size),
+            self.virtual_size,
+            human_size(self.actual_size)
+        )
+    }
+}
+
+fn cache_mode(write_cache: bool, direct: bool, no_flush: bool) -> String {
+    format!(
+        "    Cache mode:       {}{}{}\n",
+        if write_cache { "writeback" } else { "writethrough" },
+        if direct { ", direct" } else { "" },
+        if no_flush { ", ignore flushes" } else { "" }
+    )
+}
+
+fn detect_zeroes(mode: &str) -> String {
+    match mode {
+        "" | "off" => String::new(),
+        mode => format!("    Detect zeroes:    {mode}\n"),
+    }
 }
 
 pub(crate) fn confidential(monitor: &mut Monitor, _: &Arguments) -> Answer {

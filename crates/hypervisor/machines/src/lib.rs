@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod backing;
+mod blocks;
 mod error;
 mod none;
 mod objects;

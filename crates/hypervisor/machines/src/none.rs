@@ -1,13 +1,14 @@
 //! The machine `none`: no CPUs, no memory, no devices. Managers start it to ask what this program can do.
 
+use crate::blocks::Blocks;
 use crate::objects::Objects;
 use crate::run::{End, Report};
 use crate::{MachineError, Run};
 use cloister_control::{
-    BlockInfo, Cause, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo, Event, Events, Facts, Machine,
-    NoSev, ObjectInfo, RunState, SevControl,
+    BlockInfo, BlockNodeInfo, Cause, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo, Event, Events,
+    Facts, Machine, NoSev, ObjectInfo, RunState, SevControl,
 };
-use cloister_options::{CommandLine, DeviceSpec, ObjectSpec};
+use cloister_options::{Blockdev, CommandLine, DeviceSpec, ObjectSpec};
 use cloister_platform::Vm;
 use cloister_platform::arch::s390x::DebugExit;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,7 @@ pub struct NoneMachine {
     facts: Facts,
     events: Events,
     objects: Objects,
+    blocks: Blocks,
     no_reboot: bool,
     state: Mutex<(RunState, Option<End>)>,
     changed: Condvar,
@@ -41,6 +43,7 @@ impl NoneMachine {
             },
             events: Events::default(),
             objects: Objects::new(line),
+            blocks: Blocks::default(),
             no_reboot: line.no_reboot,
             state: Mutex::new((state, None)),
             changed: Condvar::new(),
@@ -168,6 +171,18 @@ impl Machine for NoneMachine {
 
     fn blocks(&self) -> Vec<BlockInfo> {
         Vec::new()
+    }
+
+    fn block_nodes(&self) -> Vec<BlockNodeInfo> {
+        self.blocks.nodes()
+    }
+
+    fn blockdev_add(&self, blockdev: Blockdev) -> Result<(), ControlError> {
+        self.blocks.add(blockdev, &[])
+    }
+
+    fn blockdev_del(&self, node: &str) -> Result<(), ControlError> {
+        self.blocks.delete(node)
     }
 
     fn objects(&self) -> Vec<ObjectInfo> {

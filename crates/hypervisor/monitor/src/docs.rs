@@ -60,6 +60,13 @@ fn describe(command: &Command, out: &mut String) {
             members(listed, out);
             let _ = writeln!(out, "- others, which the command checks");
         }
+        Arguments::Union(of) => {
+            members(of.base, out);
+            for (case, variant) in of.variants {
+                let _ = writeln!(out, "\nFor `{case}` also:");
+                members(variant.members, out);
+            }
+        }
         Arguments::ObjectOptions => {
             let _ = writeln!(
                 out,

@@ -19,6 +19,7 @@ pub(crate) fn schema(catalogue: &Catalogue) -> Vec<Value> {
                 builder.members_of(&format!("{}-arg", command.name), members)
             }
             Arguments::ObjectOptions => builder.of(Type::ObjectOptions),
+            Arguments::Union(of) => builder.of(Type::Union(of)),
         };
         let returned = match command.returns {
             Some(kind) => builder.of(kind),

@@ -5,8 +5,8 @@
 
 use crate::call::Call;
 use crate::commands::{
-    block, catalogue, cpu_model, devices, dump, fds, human, machine, memory, migration, network, objects, qom, run, session,
-    sev,
+    block, catalogue, cpu_model, devices, dump, fds, human, machine, memory, migration, network, objects,
+    qom, run, session, sev,
 };
 use crate::types::{Member, Type, Union, check_members, member, optional};
 use cloister_control::{ControlError, ErrorClass, Operator};

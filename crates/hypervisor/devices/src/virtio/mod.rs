@@ -22,8 +22,8 @@ pub use blk::{Block, BlockOptions, BlockState};
 pub use ccw::{VirtioCcw, VirtioCcwOptions, VirtioCcwState};
 pub use console::{Console, ConsoleState};
 pub use disk::{DiskBackend, DiskOptions, open_disk};
-use queue::{QueueError, VirtQueue};
 pub use net::{Net, NetOptions, NetPort, NetState};
+use queue::{QueueError, VirtQueue};
 pub use rng::{Rng, RngState};
 
 /// Feature bits, as masks.

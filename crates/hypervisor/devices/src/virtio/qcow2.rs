@@ -5,40 +5,47 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use imago::format::Format;
 use imago::qcow2::Qcow2;
 use imago::{
     DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder, PermissiveImplicitOpenGate, Storage,
     StorageOpenOptions,
 };
 
-use super::disk::DiskBackend;
+use super::disk::{Behind, DiskBackend};
 
 /// A qcow2 disk.
 pub(super) struct Qcow2Disk {
     image: FormatAccess<imago::file::File>,
-    /// Holds the lock that was taken on the image.
-    _lock: File,
+    /// Holds the locks that were taken on the image.
+    file: File,
     read_only: bool,
 }
 
 impl Qcow2Disk {
-    pub(super) fn open(path: &Path, lock: File, writes: bool, backing: bool) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, file: File, writes: bool, behind: Behind) -> io::Result<Self> {
         let storage = imago::file::File::open(StorageOpenOptions::new().filename(path).write(writes))?;
         let builder = Qcow2::<imago::file::File>::builder(storage).write(writes);
-        let image = if backing {
-            builder.open(PermissiveImplicitOpenGate::default())?
-        } else {
-            builder.open(DenyImplicitOpenGate::default()).map_err(|error| match error.kind() {
-                io::ErrorKind::PermissionDenied => io::Error::new(
-                    io::ErrorKind::PermissionDenied,
-                    format!("{error}; an image with a backing file needs format=qcow2"),
-                ),
-                _ => error,
-            })?
+        let denied = |error: io::Error| match error.kind() {
+            io::ErrorKind::PermissionDenied => io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("{error}; an image with a backing file needs format=qcow2"),
+            ),
+            _ => error,
         };
-        Ok(Self { image: FormatAccess::new(image), _lock: lock, read_only: !writes })
+        let image = match behind {
+            Behind::Anything => builder.open(PermissiveImplicitOpenGate::default())?,
+            Behind::Nothing => builder.open(DenyImplicitOpenGate::default()).map_err(denied)?,
+            Behind::Ignored => builder.backing(None).open(DenyImplicitOpenGate::default())?,
+            Behind::File(path, qcow2) => {
+                let format = if qcow2 { Format::Qcow2 } else { Format::Raw };
+                builder.backing_path(path, format).open(PermissiveImplicitOpenGate::default())?
+            }
+        };
+        Ok(Self { image: FormatAccess::new(image), file, read_only: !writes })
     }
 }
 
@@ -78,7 +85,11 @@ impl DiskBackend for Qcow2Disk {
         self.image.discard_to_any(offset, length)
     }
 
-    fn write_zeroes(&mut self, offset: u64, length: u64) -> io::Result<()> {
+    fn write_zeroes(&mut self, offset: u64, length: u64, _unmap: bool) -> io::Result<()> {
         self.image.write_zeroes(offset, length)
+    }
+
+    fn allocated(&self) -> u64 {
+        self.file.metadata().map_or(0, |metadata| metadata.blocks() * 512)
     }
 }

@@ -1,16 +1,15 @@
 //! The machine as operators see it.
 
-use super::{NO_CPU, Q35, WAITING};
+use super::{NO_CPU, Q35, WAITING, firmware};
 use crate::Run;
 use crate::run::End;
 use cloister_control::{
-    BlockInfo, BusInfo, Cause, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo, Event, Events, Facts,
-    Machine, ObjectInfo, Property, RunState, SevControl,
+    BlockInfo, BlockNodeInfo, BusInfo, Cause, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo, Event,
+    Events, Facts, Machine, ObjectInfo, Property, RunState, SevControl,
 };
-use cloister_options::{DeviceSpec, DriveFormat, DriveInterface, ObjectSpec};
+use cloister_options::{Blockdev, DeviceSpec, ObjectSpec};
 use cloister_platform::Vm;
 use serde_json::json;
-use std::os::unix::fs::MetadataExt;
 
 impl Machine for Q35 {
     fn facts(&self) -> &Facts {
@@ -110,7 +109,7 @@ impl Machine for Q35 {
             false => vec![device("i440FX-pcihost", "/machine/i440fx", bus("pci.0", "PCI"))],
         };
         devices.push(device("fw_cfg_io", "/machine/fw_cfg", Vec::new()));
-        let units = self.line.drives.iter().filter(|drive| drive.interface == DriveInterface::Pflash).count();
+        let units = self.flash_holds.len();
         devices.extend(
             (0..units)
                 .map(|unit| device("cfi.pflash01", &format!("/machine/system.flash{unit}"), Vec::new())),
@@ -119,26 +118,44 @@ impl Machine for Q35 {
     }
 
     fn blocks(&self) -> Vec<BlockInfo> {
-        let mut drives: Vec<_> =
-            self.line.drives.iter().filter(|drive| drive.interface == DriveInterface::Pflash).collect();
-        drives.sort_by_key(|drive| drive.index);
-        let block = |(unit, drive): (usize, &&cloister_options::Drive)| BlockInfo {
-            device: drive.id.clone().unwrap_or_else(|| format!("pflash{unit}")),
-            node_name: format!("#block{:03}", 100 + unit),
-            qdev: Some(format!("/machine/system.flash{unit}")),
-            file: drive.file.clone(),
-            format: if drive.format == Some(DriveFormat::Qcow2) { "qcow2" } else { "raw" }.into(),
-            virtual_size: self.flashes.get(unit).map_or(0, |flash| flash.bytes.len() as u64),
-            actual_size: drive
-                .file
-                .as_deref()
-                .and_then(|file| std::fs::metadata(file).ok())
-                .map_or(0, |metadata| metadata.blocks() * 512),
-            read_only: drive.read_only,
-            snapshot: drive.snapshot,
-            removable: false,
+        let nodes = self.blocks.nodes();
+        let block = |(unit, flash): (usize, &firmware::Unit<'_>)| {
+            let node = nodes.iter().find(|node| node.name == flash.node).cloned().unwrap_or_default();
+            BlockInfo {
+                device: match flash.drive {
+                    Some(_) => flash.name.clone(),
+                    None => String::new(),
+                },
+                node_name: node.name,
+                qdev: Some(format!("/machine/system.flash{unit}")),
+                file: Some(node.filename.into()),
+                format: node.driver,
+                virtual_size: node.virtual_size,
+                actual_size: node.actual_size,
+                read_only: node.read_only,
+                snapshot: flash.drive.is_some_and(|drive| drive.snapshot),
+                write_cache: true,
+                direct: node.direct,
+                no_flush: node.no_flush,
+                detect_zeroes: node.detect_zeroes,
+                ..BlockInfo::default()
+            }
         };
-        drives.iter().enumerate().map(block).collect()
+        let units = firmware::units(&self.line).unwrap_or_default();
+        units.iter().enumerate().map(block).collect()
+    }
+
+    fn block_nodes(&self) -> Vec<BlockNodeInfo> {
+        self.blocks.nodes()
+    }
+
+    fn blockdev_add(&self, blockdev: Blockdev) -> Result<(), ControlError> {
+        let drives: Vec<_> = self.line.drives.iter().filter_map(|drive| drive.id.as_deref()).collect();
+        self.blocks.add(blockdev, &drives)
+    }
+
+    fn blockdev_del(&self, node: &str) -> Result<(), ControlError> {
+        self.blocks.delete(node)
     }
 
     fn objects(&self) -> Vec<ObjectInfo> {

@@ -1,12 +1,13 @@
 //! The firmware that a PC starts in: `-bios`, flash drives, or a stand-in.
 
 use crate::MachineError;
+use crate::blocks::{Blocks, Hold, Wanted};
 use cloister_devices::flash::{Flash, FlashError};
-use cloister_devices::virtio::disk::{DiskOptions, open_disk};
 use cloister_formats::sev::ovmf;
-use cloister_options::{CommandLine, Drive, DriveFormat, DriveInterface};
+use cloister_options::{CommandLine, Drive, DriveInterface};
 use std::io::Read;
 use std::path::Path;
+use std::sync::PoisonError;
 
 /// The file that QEMU looks for without `-bios`.
 const DEFAULT_BIOS: &str = "bios-256k.bin";
@@ -14,29 +15,12 @@ const DEFAULT_BIOS: &str = "bios-256k.bin";
 const LIMIT: u64 = 64 << 20;
 
 /// The images in their places, the first of which CPUs start in; and what the user should hear.
-pub(super) fn read(line: &CommandLine) -> Result<(Vec<Flash>, Option<String>), MachineError> {
-    for name in ["pflash0", "pflash1"] {
-        if line.machine.properties.text(name).is_some() {
-            return Err(MachineError::Device {
-                location: format!("-machine {name}"),
-                problem: "nodes of -blockdev are not part of this version of Cloister; give the image with \
-                          -drive if=pflash,format=raw,unit=0,readonly=on,file=FILE, or with -bios FILE"
-                    .into(),
-            });
-        }
-    }
-    let mut drives: Vec<&Drive> =
-        line.drives.iter().filter(|drive| drive.interface == DriveInterface::Pflash).collect();
-    drives.sort_by_key(|drive| drive.index);
-    if let Some(first) = drives.first() {
-        if first.index != Some(0) {
-            return Err(FlashError::FirstMissing.into());
-        }
-        if let Some(drive) = drives.iter().find(|drive| drive.index.is_some_and(|unit| unit > 1)) {
-            let unit = drive.index.unwrap_or_default();
-            let problem = format!("machine type does not support if=pflash,bus=0,unit={unit}");
-            return Err(MachineError::Device { location: drive.location.to_string(), problem });
-        }
+pub(super) fn read(
+    line: &CommandLine,
+    blocks: &Blocks,
+) -> Result<(Vec<Flash>, Vec<Hold>, Option<String>), MachineError> {
+    let units = units(line)?;
+    if !units.is_empty() {
         if line.bios.is_some() {
             return Err(MachineError::Device {
                 location: "-bios".into(),
@@ -44,8 +28,14 @@ pub(super) fn read(line: &CommandLine) -> Result<(Vec<Flash>, Option<String>), M
             });
         }
         let limit = line.machine.properties.number("max-fw-size").unwrap_or(8 << 20);
-        let units = drives.into_iter().map(unit).collect::<Result<_, _>>()?;
-        return Ok((Flash::units(units, limit)?, None));
+        let mut images = Vec::new();
+        let mut holds = Vec::new();
+        for unit in units {
+            let (bytes, hold) = contents(&unit, blocks)?;
+            images.push((unit.name, bytes));
+            holds.push(hold);
+        }
+        return Ok((Flash::units(images, limit)?, holds, None));
     }
     let found = match &line.bios {
         Some(path) => Some(in_folders(line, path)),
@@ -57,12 +47,12 @@ pub(super) fn read(line: &CommandLine) -> Result<(Vec<Flash>, Option<String>), M
         Some(path) => {
             let load = |source| MachineError::Load { what: "PC BIOS", path: path.clone(), source };
             let bytes = file(&path).map_err(load)?;
-            Ok((vec![Flash::bios(path, bytes)?], None))
+            Ok((vec![Flash::bios(path, bytes)?], Vec::new(), None))
         }
         None => {
             let said = "no firmware was given (-bios, -drive if=pflash): the guest gets a stand-in that halts, with \
                         the tables of a SEV firmware";
-            Ok((vec![Flash::bios(DEFAULT_BIOS.into(), stand_in())?], Some(said.into())))
+            Ok((vec![Flash::bios(DEFAULT_BIOS.into(), stand_in())?], Vec::new(), Some(said.into())))
         }
     }
 }
@@ -76,25 +66,69 @@ fn in_folders(line: &CommandLine, path: &Path) -> std::path::PathBuf {
     found.unwrap_or_else(|| path.to_owned())
 }
 
-fn unit(drive: &Drive) -> Result<(String, Vec<u8>), MachineError> {
-    let path = drive.file.as_deref().unwrap_or(Path::new(""));
-    let name = drive.id.clone().unwrap_or_else(|| format!("pflash{}", drive.index.unwrap_or_default()));
-    let bytes = match drive.format {
-        None | Some(DriveFormat::Raw) => {
-            let load = |source| MachineError::Load { what: "firmware", path: path.to_owned(), source };
-            file(path).map_err(load)?
+/// A unit of flash and the node with its content.
+pub(super) struct Unit<'a> {
+    pub(super) name: String,
+    pub(super) node: String,
+    pub(super) drive: Option<&'a Drive>,
+    number: u32,
+    location: String,
+}
+
+/// The units in their order: drives with `if=pflash`, and nodes that `-machine` names.
+pub(super) fn units(line: &CommandLine) -> Result<Vec<Unit<'_>>, MachineError> {
+    let mut units = Vec::new();
+    for drive in line.drives.iter().filter(|drive| drive.interface == DriveInterface::Pflash) {
+        let number = drive.index.unwrap_or_default();
+        let location = drive.location.to_string();
+        if number > 1 {
+            let problem = format!("machine type does not support if=pflash,bus=0,unit={number}");
+            return Err(MachineError::Device { location, problem });
         }
-        Some(DriveFormat::Qcow2) => {
-            let options = DiskOptions { format: Some("qcow2".into()), read_only: true, snapshot: false };
-            let mut disk = open_disk(path, &options)?;
-            let size = disk.size().min(LIMIT);
-            let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
-            let load = |source| MachineError::Load { what: "firmware", path: path.to_owned(), source };
-            disk.read_at(0, &mut bytes).map_err(load)?;
-            bytes
+        units.push(Unit {
+            name: drive.id.clone().unwrap_or_else(|| format!("pflash{number}")),
+            node: drive.node.clone().unwrap_or_default(),
+            drive: Some(drive),
+            number,
+            location,
+        });
+    }
+    for (number, name) in (0..).zip(["pflash0", "pflash1"]) {
+        let Some(id) = line.machine.properties.text(name) else { continue };
+        let location = format!("-machine {name}={id}");
+        let known = line.block_nodes.iter().any(|node| node.name == id);
+        let drive = line.drive(id);
+        let node = match drive.and_then(|drive| drive.node.clone()) {
+            Some(node) => node,
+            None if known => id.to_owned(),
+            None => {
+                let problem = format!("Property 'cfi.pflash01.drive' can't find value '{id}'");
+                return Err(MachineError::Device { location, problem });
+            }
+        };
+        if units.iter().any(|unit| unit.number == number) {
+            let problem = format!("there are two images for {name}; give one of them");
+            return Err(MachineError::Device { location, problem });
         }
-    };
-    Ok((name, bytes))
+        units.push(Unit { name: name.to_owned(), node, drive, number, location });
+    }
+    units.sort_by_key(|unit| unit.number);
+    match units.first() {
+        Some(first) if first.number != 0 => Err(FlashError::FirstMissing.into()),
+        _ => Ok(units),
+    }
+}
+
+/// The content of a unit. What the guest writes is not written back: there is no guest that could.
+fn contents(unit: &Unit<'_>, blocks: &Blocks) -> Result<(Vec<u8>, Hold), MachineError> {
+    let user = format!("/machine/system.flash{}", unit.number);
+    let wanted = Wanted { user: &user, share: false, read_only: true, waker: None };
+    let fail = |problem| MachineError::Device { location: unit.location.clone(), problem };
+    let (disk, hold) = blocks.attach(&unit.node, wanted).map_err(fail)?;
+    let mut disk = disk.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut bytes = vec![0; usize::try_from(disk.size().min(LIMIT + 1)).unwrap_or_default()];
+    disk.read_at(0, &mut bytes).map_err(|why| fail(format!("cannot read the firmware: {why}")))?;
+    Ok((bytes, hold))
 }
 
 fn file(path: &Path) -> std::io::Result<Vec<u8>> {

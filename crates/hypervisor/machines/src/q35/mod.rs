@@ -10,6 +10,7 @@ mod firmware;
 mod layout;
 mod sev;
 
+use crate::blocks::{Blocks, Hold};
 use crate::objects::Objects;
 use crate::run::{End, Report};
 use crate::{MachineError, Outlets, Run, backing, outlets::MessageSink};
@@ -42,6 +43,8 @@ pub struct Q35 {
     cpu_model: String,
     line: CommandLine,
     flashes: Vec<Flash>,
+    flash_holds: Vec<Hold>,
+    blocks: Blocks,
     fw_cfg: FwCfg,
     events: Events,
     objects: Objects,
@@ -104,7 +107,8 @@ impl Q35 {
             warnings.extend(cgs.init(&facts)?.warnings);
         }
 
-        let (flashes, said) = firmware::read(line)?;
+        let blocks = Blocks::open(&line.block_nodes)?;
+        let (flashes, flash_holds, said) = firmware::read(line, &blocks)?;
         warnings.extend(said);
         let family = layout::Family::of(&line.machine.name);
         let limit = line.machine.properties.number("max-ram-below-4g").unwrap_or(0);
@@ -133,6 +137,8 @@ impl Q35 {
             cpu_model,
             line: line.clone(),
             flashes,
+            flash_holds,
+            blocks,
             fw_cfg: FwCfg::default(),
             events: Events::default(),
             objects: Objects::new(line),

@@ -1,16 +1,18 @@
 //! The machine as operators see it.
 
-use super::device::{Handle, kept};
+use super::device::{Handle, kept, network_refusal};
 use super::{S390Ccw, plug};
 use crate::MachineError;
+use crate::blocks::Disk;
 use crate::run::End;
 use cloister_cgs::{DeviceFacts, HostFacts, MachineFacts};
 use cloister_control::{
-    BlockInfo, BusInfo, Cause, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo, Event, Events, Facts,
-    Machine, ObjectInfo, Property, RunState,
+    BlockInfo, BlockNodeInfo, BusInfo, Cause, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo,
+    DumpProgress, DumpRange, DumpSink, Event, Events, Facts, Machine, Networks, ObjectInfo, Property,
+    RunState,
 };
 use cloister_devices::virtio::balloon::{BalloonControl, PAGE};
-use cloister_options::{DeviceSpec, ObjectSpec, WatchdogAction};
+use cloister_options::{Blockdev, DeviceSpec, Netdev, ObjectSpec, WatchdogAction};
 use cloister_platform::Vm;
 use cloister_platform::arch::s390x::{DebugExit, LocalInterrupt, RunState as CpuRunState};
 use serde_json::{Value, json};
@@ -34,6 +36,7 @@ impl Machine for S390Ccw {
     }
 
     fn stop(&self) -> Result<(), ControlError> {
+        self.dump.check_idle()?;
         self.conductor.stop(&self.vm, RunState::Paused);
         Ok(())
     }
@@ -59,6 +62,7 @@ impl Machine for S390Ccw {
     }
 
     fn reset(&self, cause: Cause) -> Result<(), ControlError> {
+        self.dump.check_idle()?;
         if self.no_reboot {
             self.conductor.end(&self.vm, End::NoReboot, cause);
             return Ok(());
@@ -162,7 +166,23 @@ impl Machine for S390Ccw {
     }
 
     fn blocks(&self) -> Vec<BlockInfo> {
-        self.attached().iter().filter_map(|device| device.block.clone()).collect()
+        self.attached().iter().filter_map(|device| device.block.as_ref().map(Disk::info)).collect()
+    }
+
+    fn block_nodes(&self) -> Vec<BlockNodeInfo> {
+        self.blocks_layer().nodes()
+    }
+
+    fn blockdev_add(&self, blockdev: Blockdev) -> Result<(), ControlError> {
+        self.add_node(blockdev)
+    }
+
+    fn blockdev_del(&self, node: &str) -> Result<(), ControlError> {
+        self.blocks_layer().delete(node)
+    }
+
+    fn block_resize(&self, device: Option<&str>, node: Option<&str>, size: u64) -> Result<(), ControlError> {
+        self.resize_image(device, node, size)
     }
 
     fn objects(&self) -> Vec<ObjectInfo> {
@@ -217,6 +237,22 @@ impl Machine for S390Ccw {
         Some(value.as_i64().ok_or_else(wrong).and_then(|seconds| self.set_poll_interval(seconds)))
     }
 
+    fn networks(&self) -> Networks {
+        self.network_facts()
+    }
+
+    fn netdev_add(&self, netdev: Netdev) -> Result<(), ControlError> {
+        self.host.network.add(&netdev).map_err(network_refusal)
+    }
+
+    fn netdev_del(&self, id: &str) -> Result<(), ControlError> {
+        self.host.network.remove(id).map_err(network_refusal)
+    }
+
+    fn set_link(&self, name: &str, up: bool) -> Result<(), ControlError> {
+        self.link(name, up)
+    }
+
     fn confidential(&self) -> Option<ConfidentialInfo> {
         let protected = self.is_protected();
         let cgs = self.guest_support();
@@ -226,6 +262,18 @@ impl Machine for S390Ccw {
             id: self.confidential_id.clone(),
             secure: cgs.secure().or(Some(protected)),
         })
+    }
+
+    fn dump_begin(&self, range: DumpRange) -> Result<(), ControlError> {
+        self.begin_dump(range)
+    }
+
+    fn dump_write(&self, sink: &mut dyn DumpSink) -> Result<(), ControlError> {
+        self.write_dump(sink)
+    }
+
+    fn dump_progress(&self) -> DumpProgress {
+        self.dump.progress()
     }
 
     fn migration_blockers(&self) -> Vec<String> {
@@ -242,11 +290,12 @@ impl S390Ccw {
     fn the_balloon(&self) -> Option<BalloonControl> {
         self.attached().iter().find_map(|device| match &device.handle {
             Handle::Balloon(balloon) => Some(balloon.clone()),
-            Handle::None | Handle::Ports(_) => None,
+            _ => None,
         })
     }
 
     fn go_on(&self, only: Option<&[u16]>) -> Result<(), ControlError> {
+        self.dump.check_idle()?;
         if self.conductor.run_state().needs_reset() {
             return Err(ControlError::new("Resetting the Virtual Machine is required"));
         }

@@ -338,7 +338,7 @@ impl S390Ccw {
 }
 
 /// `errno` that KVM answers for a refused Ultravisor call.
-const EIO: i32 = -5;
+pub(super) const EIO: i32 = -5;
 
 enum Refusal {
     Command { command: PvCommand, result: PvResult, enabled: bool },

@@ -7,15 +7,18 @@ mod bios;
 mod control;
 mod cpu_model;
 mod device;
+mod dump;
 mod instruction;
 mod ipl;
 mod load;
 mod plug;
 mod port;
+mod storage;
 mod timers;
 mod worker;
 
 use crate::backing;
+use crate::blocks::Blocks;
 use crate::objects::Objects;
 use crate::run::Policy;
 use crate::run::{Conductor, End, Guest, Idle, Next, Report};
@@ -25,6 +28,7 @@ use cloister_control::{Cause, DeviceInfo, Events, Facts, RunState as MachineStat
 use cloister_devices::css::ChannelSubsystem;
 use cloister_devices::sclp::{Sclp, SclpConfig};
 use cloister_devices::{HostInterrupt, InterruptSink};
+use cloister_network::Network;
 use cloister_options::{CommandLine, DeviceSpec, Drive, IcountShift, RtcBase};
 use cloister_platform::arch::s390x::{Exit, RunState, TimeMode, VmConfig, facility};
 use cloister_platform::{Capabilities, Door, HostMemory, PageCounts, Vm};
@@ -68,6 +72,7 @@ pub struct S390Ccw {
     timers: timers::Timers,
     worker: worker::Worker,
     conductor: Conductor,
+    dump: dump::Dump,
     protected: Arc<AtomicBool>,
     warnings: Vec<String>,
     messages: MessageSink,
@@ -182,7 +187,13 @@ impl S390Ccw {
             events: events.clone(),
             protected: Arc::default(),
             ports: outlets.ports,
+            network: outlets.network.unwrap_or_else(Network::none),
+            macs: device::Macs::default(),
+            blocks: Blocks::open(&line.block_nodes)?,
+            jobs: worker.jobs().clone(),
+            repeatable: line.icount.is_some(),
         };
+        device::tell_network(&host.network, &events);
         let attached = plug::attach(line, &mut css, defaults, &host, worker.jobs())?;
         let has_watchdog = line.devices.iter().any(DeviceSpec::is_watchdog);
         let described = Facts {
@@ -222,6 +233,7 @@ impl S390Ccw {
             timers: timers::Timers::new(has_watchdog, line.actions.watchdog),
             worker,
             conductor,
+            dump: dump::Dump::default(),
             protected: Arc::clone(&host.protected),
             host,
             warnings,

@@ -6,9 +6,10 @@ use super::device::{self, Defaults, Handle, Host, Request, iommu_platform};
 use super::port::{self, Port};
 use super::worker::Jobs;
 use crate::MachineError;
+use crate::blocks::Disk;
 use crate::objects::property;
 use cloister_cgs::DeviceFacts;
-use cloister_control::{BlockInfo, BusInfo, ControlError, DeviceInfo, Event, Property};
+use cloister_control::{BusInfo, ControlError, DeviceInfo, Event, Property};
 use cloister_devices::css::{ChannelSubsystem, DeviceNumber, SubchannelId, VIRTUAL_CSSID};
 use cloister_options::{CommandLine, DeviceSpec, Drive, DriveInterface, Present, Properties};
 use cloister_platform::HostMemory;
@@ -26,7 +27,7 @@ pub(super) struct Attached {
     pub(super) spec: DeviceSpec,
     pub(super) subchannel: SubchannelId,
     pub(super) info: DeviceInfo,
-    pub(super) block: Option<BlockInfo>,
+    pub(super) block: Option<Disk>,
     pub(super) handle: Handle,
     /// Of a virtio-serial device.
     pub(super) ports: Vec<Port>,
@@ -178,8 +179,16 @@ impl S390Ccw {
         let devices: Vec<DeviceSpec> =
             attached.iter().map(|other| &other.spec).chain(ports).chain(consoles).cloned().collect();
         let objects = self.objects.specs();
-        let present =
-            Present { objects: &objects, devices: &devices, drives: &self.drives, ..Present::default() };
+        let networks = self.host.network.infos();
+        let nodes = self.blocks_layer().specs();
+        let netdevs: Vec<&str> = networks.iter().map(|netdev| netdev.id.as_str()).collect();
+        let present = Present {
+            objects: &objects,
+            devices: &devices,
+            drives: &self.drives,
+            netdevs: &netdevs,
+            nodes: &nodes,
+        };
         cloister_options::check_device(&cloister_cgs::catalogue(self.described.target), spec, &present)
             .map_err(|why| ControlError::new(why.headline()))?;
         if spec.is_port() {
@@ -220,6 +229,8 @@ impl S390Ccw {
         let device = found.map(|at| attached.remove(at)).ok_or_else(|| ControlError::device_not_found(id))?;
         self.css().unplug(device.subchannel);
         drop(attached);
+        // Whoever hears that the device is gone may delete its node.
+        drop(device.block);
         for port in device.ports {
             self.events.emit(Event::DeviceDeleted { device: port.info.id, path: port.info.qom_path });
         }
@@ -243,7 +254,7 @@ fn describe(
     spec: &DeviceSpec,
     subchannel: SubchannelId,
     number: DeviceNumber,
-    block: Option<BlockInfo>,
+    block: Option<Disk>,
 ) -> Attached {
     let qom_path = match &spec.id {
         Some(id) => format!("/machine/peripheral/{id}"),
@@ -254,15 +265,12 @@ fn describe(
     let addressed = Property { name: "devno".into(), kind: "str".into(), value: json!(number.to_string()) };
     properties.retain(|property| property.name != "devno");
     properties.push(addressed);
-    let block = block.map(|mut block| {
+    let block = block.map(|block| {
         if !properties.iter().any(|property| property.name == "drive") {
-            let value = json!(block.device);
+            let value = json!(block.device());
             properties.push(Property { name: "drive".into(), kind: "str".into(), value });
         }
-        block.qdev = Some(spec.id.clone().unwrap_or_else(|| qom_path.clone()));
-        // Nodes without a name are numbered; subchannels are, too, and each has one image at most.
-        block.node_name = format!("#block{:03}", 100 + subchannel.nr);
-        block
+        block.at(format!("{qom_path}/virtio-backend"))
     });
     Attached {
         spec: spec.clone(),

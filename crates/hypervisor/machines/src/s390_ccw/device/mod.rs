@@ -3,18 +3,23 @@
 mod balloon;
 mod blk;
 mod console;
+mod net;
 mod rng;
 
 pub(super) use balloon::kept;
+pub(super) use net::{Macs, refusal as network_refusal, tell as tell_network};
 
+use super::worker::Jobs;
 use crate::MachineError;
+use crate::blocks::{Blocks, Disk};
 use crate::outlets::PortConnector;
-use cloister_control::{BlockInfo, Events};
+use cloister_control::Events;
 use cloister_devices::Waker;
 use cloister_devices::virtio::VirtioDevice;
 use cloister_devices::virtio::balloon::BalloonControl;
 use cloister_devices::virtio::ccw::{VirtioCcw, VirtioCcwOptions};
 use cloister_devices::virtio::console::Ports;
+use cloister_network::Network;
 use cloister_options::{DeviceSpec, Drive, OnOffAuto, Properties};
 use cloister_platform::HostMemory;
 use std::sync::Arc;
@@ -35,6 +40,13 @@ pub(super) struct Host {
     /// Whether the guest is protected now.
     pub(super) protected: Arc<AtomicBool>,
     pub(super) ports: Option<Arc<dyn PortConnector>>,
+    pub(super) network: Arc<Network>,
+    pub(super) macs: Macs,
+    pub(super) blocks: Blocks,
+    /// Where devices leave what only the machine can do.
+    pub(super) jobs: Jobs,
+    /// The run can be repeated: nothing may depend on the speed of a thread.
+    pub(super) repeatable: bool,
 }
 
 /// By what others than the guest reach a device.
@@ -43,6 +55,7 @@ pub(super) enum Handle {
     #[default]
     None,
     Balloon(BalloonControl),
+    Net(net::Nic),
     Ports(Ports),
 }
 
@@ -59,7 +72,7 @@ pub(super) struct Request<'a> {
 /// A device that was made.
 pub(super) struct Made {
     pub(super) device: VirtioCcw<HostMemory>,
-    pub(super) block: Option<BlockInfo>,
+    pub(super) block: Option<Disk>,
     /// By which the device asks to be called.
     pub(super) waker: Option<Waker>,
     pub(super) handle: Handle,
@@ -85,6 +98,7 @@ pub(super) fn make(request: &Request<'_>) -> Result<Made, MachineError> {
     match request.spec.driver.as_str() {
         "virtio-balloon-ccw" => balloon::make(request),
         "virtio-blk-ccw" => blk::make(request),
+        "virtio-net-ccw" => net::make(request),
         "virtio-rng-ccw" => Ok(rng::make(request)),
         "virtio-serial-ccw" => console::make(request),
         other => Err(request.fail(format!("'{other}' is not a device of this version of Cloister"))),
