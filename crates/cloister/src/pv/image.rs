@@ -1,20 +1,20 @@
 //! `cloister pv image`: making, reading and testing Secure Execution images.
 
+use super::keys::{HostKeys, warn};
 use super::hex;
 use crate::out;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use cloister_crypto::SystemEntropy;
-use cloister_owner::host_key::{Document, VerifyOptions, Warning};
+use cloister_owner::host_key::Document;
 use cloister_owner::image::{
-    BootStages, CreateOptions, Inspection, Progress, Report, Settings, Verification, create, inspect, test,
+    BootStages, CreateOptions, Inspection, Progress, Report, Settings, create, inspect, test,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Image {
@@ -29,30 +29,8 @@ pub(crate) enum Image {
 
 #[derive(Debug, Args)]
 pub(crate) struct Create {
-    /// Host-key document of a machine that may run the image (several times for several machines)
-    #[arg(
-        short = 'k',
-        long = "host-key-document",
-        visible_alias = "hkd",
-        value_name = "FILE",
-        required = true
-    )]
-    host_key_documents: Vec<PathBuf>,
-    /// Certificate that links the host-key document to the root: the signing key's, intermediate ones
-    #[arg(short = 'C', long = "cert", value_name = "FILE", conflicts_with = "no_verify")]
-    certificates: Vec<PathBuf>,
-    /// The root certificate to trust instead of the system's
-    #[arg(long, value_name = "FILE", conflicts_with = "no_verify")]
-    root_ca: Option<PathBuf>,
-    /// Revocation list (several times; one of every issuer of the chain)
-    #[arg(long = "crl", value_name = "FILE", conflicts_with = "no_verify")]
-    crls: Vec<PathBuf>,
-    /// Verify without the network. This is always so here; the option is accepted for scripts
-    #[arg(long, conflicts_with = "no_verify")]
-    offline: bool,
-    /// Do not verify host-key documents: whoever forged one could read the guest
-    #[arg(long)]
-    no_verify: bool,
+    #[command(flatten)]
+    keys: HostKeys,
     /// Kernel, raw (vmlinuz), not ELF
     #[arg(short = 'i', long, visible_alias = "image", value_name = "FILE")]
     kernel: PathBuf,
@@ -199,23 +177,14 @@ impl Create {
 
     fn options(self) -> CreateOptions {
         let flags = self.flags;
-        let verification = if self.no_verify {
-            Verification::None
-        } else {
-            Verification::Offline(VerifyOptions {
-                certificates: self.certificates,
-                crls: self.crls,
-                root_ca: self.root_ca,
-                time: SystemTime::now(),
-            })
-        };
+        let (host_key_documents, verification) = self.keys.take();
         CreateOptions {
             kernel: self.kernel,
             ramdisk: self.ramdisk,
             parmfile: self.parmfile,
             output: self.output,
             overwrite: self.overwrite,
-            host_key_documents: self.host_key_documents,
+            host_key_documents,
             verification,
             cck: self.cck,
             header_key: self.hdr_key,
@@ -283,24 +252,6 @@ impl Test {
             ));
         }
         Ok(if any { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-    }
-}
-
-/// Tells the user; the certificates of a modelled chain in one sentence.
-fn warn(warnings: &[Warning]) {
-    let mut model: Vec<&str> = Vec::new();
-    for warning in warnings {
-        match warning {
-            Warning::Model { file, .. } if model.contains(&file.as_str()) => {}
-            Warning::Model { file, .. } => model.push(file),
-            other => out::tell(&format!("cloister pv: warning: {other}")),
-        }
-    }
-    if !model.is_empty() {
-        out::tell(&format!(
-            "cloister pv: warning: MODEL, NOT IBM: {}: whoever has that machine's folder can read the guest",
-            model.join(", ")
-        ));
     }
 }
 
