@@ -287,7 +287,10 @@ fn dumps_are_asked_for_in_qemus_words() {
         (format!("-z {path}"), "kdump-zlib is not available now".to_owned()),
         (format!("{path} 4096"), "Parameter 'length' is missing".to_owned()),
         (format!("{path} 4096 0"), "Invalid parameter 'length'".to_owned()),
-        ("/nonexistent/x".to_owned(), "Could not open '/nonexistent/x': No such file or directory".to_owned()),
+        (
+            "/nonexistent/x".to_owned(),
+            "Could not open '/nonexistent/x': No such file or directory".to_owned(),
+        ),
     ] {
         assert_eq!(says(&operator, &format!("dump-guest-memory {options}")), format!("Error: {refusal}\n"));
     }
