@@ -81,7 +81,9 @@ fn a_stream_server_carries_packets_and_takes_the_next_peer() {
     let rig = rig();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
-    rig.network.add(&spec(&format!("stream,id=n,server=on,addr.type=unix,addr.path={}", path.display()))).unwrap();
+    rig.network
+        .add(&spec(&format!("stream,id=n,server=on,addr.type=unix,addr.path={}", path.display())))
+        .unwrap();
     let nic = rig.nic("n");
     assert!(nic.port.send(b"nobody is there"), "it is lost, as on a cable");
     for round in 0..3_u8 {
@@ -271,7 +273,7 @@ fn a_socket_file_is_replaced_and_removed_and_other_files_are_not() {
     let text = format!("stream,id=n,server=on,addr.type=unix,addr.path={}", path.display());
     rig.network.add(&spec(&text)).unwrap();
     drop(UnixStream::connect(&path).unwrap());
-    
+
     let file = folder.path().join("precious");
     std::fs::write(&file, b"x").unwrap();
     let text = format!("stream,id=m,server=on,addr.type=unix,addr.path={}", file.display());

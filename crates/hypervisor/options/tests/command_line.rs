@@ -169,8 +169,8 @@ fn old_machines_prefer_sockets() {
 #[test]
 fn what_comes_later_is_refused_in_words() {
     assert_eq!(
-        refused(&["-netdev", "user,id=n"]),
-        "PROG: -netdev user,id=n: -netdev is not part of this version of Cloister"
+        refused(&["-virtfs", "local"]),
+        "PROG: -virtfs local: -virtfs is not part of this version of Cloister"
     );
     assert!(refused(&["-monitor", "telnet::1,server=on"]).contains("use tcp:HOST:PORT"));
     assert!(refused(&["-display", "gtk"]).contains("use -display none"));
