@@ -26,16 +26,18 @@ const POLL: u64 = 8192;
 /// Instructions in a block.
 const BLOCK: usize = 64;
 /// Entries of the lookup by logical address.
-const JUMPS: usize = 4096;
-/// Decoded blocks kept.
-const BLOCKS: usize = 1 << 15;
+const JUMPS: usize = 1 << 14;
+/// Decoded blocks kept: kernel, C library and a few programs of a distribution have about a hundred thousand.
+const BLOCKS: usize = 1 << 17;
 
 /// A CPU and its decoded code. They are apart so that a block can be read while the CPU changes.
 pub(crate) struct Vcpu {
     pub(crate) cpu: Cpu,
     storage: Arc<Storage>,
     blocks: CodeCache<Box<[Op]>>,
-    jumps: Box<[Jump; JUMPS]>,
+    jumps: Box<[Jump]>,
+    /// Where blocks are decoded, so that each costs one allocation of its own size.
+    decoded: Vec<Op>,
 }
 
 /// A block found before for a logical address.
@@ -64,7 +66,8 @@ impl Vcpu {
             storage: Arc::clone(&cpu.env.storage),
             cpu,
             blocks: CodeCache::new(BLOCKS),
-            jumps: Box::new([NO_JUMP; JUMPS]),
+            jumps: vec![NO_JUMP; JUMPS].into_boxed_slice(),
+            decoded: Vec::with_capacity(BLOCK),
         }
     }
 
@@ -269,24 +272,32 @@ impl Vcpu {
         if at as usize + decode::length(first[0]) > 0x1000 || self.blocks.decode(key) == Decode::Once {
             return Ok(Found::Once(decode_one(cpu, first, 0)));
         }
-        // The extent first, so that only lines with code are marked; then, when writes to them are noticed,
-        // the decoding.
-        let extent =
-            decode_block(cpu, slot, addr).last().map_or(0, |op| usize::from(op.offset) + usize::from(op.len));
-        let stamp = self.storage.mark_code(u64::from(slot.page), at as usize, extent, &cpu.side);
+        // The extent first, so that only lines with code are marked; what is decoded counts if the same bytes are
+        // there once writes to them are noticed.
+        let page = slot.page;
+        let mut text = [0; TEXT];
+        let available = copy_text(cpu, slot, addr, &mut text);
+        decode_block(cpu, &text[..available], &mut self.decoded);
+        let extent = self.decoded.last().map_or(0, |op| usize::from(op.offset) + usize::from(op.len));
+        let stamp = self.storage.mark_code(u64::from(page), at as usize, extent, &cpu.side);
         cpu.serve_flushes();
         let again = cpu.code_slot(addr)?;
-        if again.page != slot.page {
+        if again.page != page {
             return Ok(Found::Cached);
         }
-        let mut ops = decode_block(cpu, again, addr);
-        while ops.last().is_some_and(|op| usize::from(op.offset) + usize::from(op.len) > extent) {
-            ops.pop();
+        let mut now = [0; TEXT];
+        let available = copy_text(cpu, again, addr, &mut now);
+        if now[..extent] != text[..extent] {
+            decode_block(cpu, &now[..available], &mut self.decoded);
+            while self.decoded.last().is_some_and(|op| usize::from(op.offset) + usize::from(op.len) > extent)
+            {
+                self.decoded.pop();
+            }
         }
-        if ops.is_empty() {
+        if self.decoded.is_empty() {
             return Ok(Found::Cached);
         }
-        let link = self.blocks.insert(key, stamp, None, ops.into_boxed_slice());
+        let link = self.blocks.insert(key, stamp, None, Box::from(self.decoded.as_slice()));
         self.jumps[(addr >> 1) as usize % JUMPS] =
             Jump { link: Some(link), mode: self::mode(&self.cpu), ..remember };
         Ok(Found::Cached)
@@ -337,18 +348,25 @@ fn run_ops(cpu: &mut Cpu, ops: &[Op]) -> (End, u64) {
     (End::Go, ops.len() as u64)
 }
 
-/// Decodes from `addr` to the end of the block, inside one page.
-fn decode_block(cpu: &Cpu, slot: Slot, addr: u64) -> Vec<Op> {
+/// Bytes that a block may take.
+const TEXT: usize = BLOCK * 6;
+
+/// Copies what a block at `addr` may take, inside its page. Yields how many bytes.
+fn copy_text(cpu: &Cpu, slot: Slot, addr: u64, text: &mut [u8; TEXT]) -> usize {
     let start = (addr & 0xfff) as usize;
     let page = (addr & !0xfff).wrapping_add(slot.addend) as usize;
-    let mut bytes = [0; (BLOCK + 1) * 6];
-    let available = (0x1000 - start).min(BLOCK * 6);
-    cpu.ram.copy_out(page + start, &mut bytes[..available]);
-    let mut ops = Vec::with_capacity(16);
+    let available = (0x1000 - start).min(TEXT);
+    cpu.ram.copy_out(page + start, &mut text[..available]);
+    available
+}
+
+/// Decodes to the end of the block, or of the bytes.
+fn decode_block(cpu: &Cpu, bytes: &[u8], ops: &mut Vec<Op>) {
+    ops.clear();
     let mut at = 0;
-    while ops.len() < BLOCK {
+    while ops.len() < BLOCK && at < bytes.len() {
         let len = decode::length(bytes[at]);
-        if at + len > available {
+        if at + len > bytes.len() {
             break;
         }
         let mut text = [0; 6];
@@ -361,7 +379,6 @@ fn decode_block(cpu: &Cpu, slot: Slot, addr: u64) -> Vec<Op> {
             break;
         }
     }
-    ops
 }
 
 /// Decodes one instruction for the current state and facilities.
