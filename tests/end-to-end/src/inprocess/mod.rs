@@ -7,10 +7,12 @@
 mod audit;
 mod host;
 mod model;
+pub mod proxy;
 
 pub use audit::{Audit, Finding, find};
 pub use host::{Answer, Host, LowerHook, command_of, granted};
 pub use model::{Model, guest_program, repository};
+pub use proxy::Proxy;
 
 use cloister_machines::s390_ccw::S390Ccw;
 use cloister_machines::{End, MachineError, Outlets, Run as _};
@@ -180,12 +182,11 @@ impl<'a> Boot<'a> {
                     }
                 }
             })),
-            line_console: None,
-            console_room: None,
             messages: Some(Box::new({
                 let messages = Arc::clone(&messages);
                 move |text: &str| lock(&messages).push(text.to_owned())
             })),
+            ..Outlets::default()
         };
         let machine = Arc::new(S390Ccw::with_outlets(&line, upper, outlets)?);
         let _ = world.machine.set(Arc::downgrade(&machine));
