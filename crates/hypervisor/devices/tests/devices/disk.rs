@@ -90,7 +90,7 @@ fn errors_say_what_to_do() {
 }
 
 /// The smallest qcow2 image of version 2, by its specification: header, one refcount block, an empty L1 table.
-fn qcow2(size: u64) -> Vec<u8> {
+pub(crate) fn qcow2(size: u64) -> Vec<u8> {
     let mut image = vec![0; 4 * 65536];
     let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, b"QFI\xfb");
