@@ -1,10 +1,12 @@
 //! Devices, driven by what a hostile guest may put into its memory.
 
 use cloister_devices::access;
-use cloister_devices::css::ChannelSubsystem;
+use cloister_devices::css::{ChannelSubsystem, SubchannelId};
 use cloister_devices::entropy::SeededEntropy;
 use cloister_devices::interrupt::{HostInterrupt, InterruptSink};
 use cloister_devices::sclp::{ConsoleSink, Sclp, SclpConfig};
+use cloister_devices::virtio::balloon::{Balloon, BalloonControl, BalloonOptions, Discard};
+use cloister_devices::virtio::console::{Console, PortOptions, PortPeer, Ports};
 use cloister_devices::virtio::{
     Block, BlockOptions, DiskBackend, Rng, VirtioCcw, VirtioCcwOptions, VirtioDevice,
 };
@@ -78,7 +80,74 @@ pub(crate) fn virtqueue(bytes: &[u8]) {
     assert!(guest.css.restore(saved).is_ok());
 }
 
+/// The input is which device (a console with a channel, or a balloon), which queue, and the rings and buffers of that
+/// queue.
+pub(crate) fn virtio_ports(bytes: &[u8]) {
+    let Some((&[kind, queue], rest)) = bytes.split_first_chunk::<2>() else { return };
+    let ports = Ports::new(4);
+    let control = BalloonControl::new();
+    let (device, queues): (Box<dyn VirtioDevice<Memory>>, u8) = match ports.clone().filter(|_| kind & 1 == 0)
+    {
+        Some(ports) => (Box::new(Console::new(ports, true)), 6),
+        None => {
+            let (discard, told) = (Box::new(Nobody), Box::new(|_| {}));
+            (Box::new(Balloon::new(control.clone(), BalloonOptions::default(), discard, told)), 3)
+        }
+    };
+    let mut guest = Guest::new(device);
+    if let Some(ports) = &ports {
+        for console in [true, false] {
+            if let Ok(number) = ports.add(PortOptions { console, ..PortOptions::default() }) {
+                ports.connect(number, Arc::new(Nobody), true);
+                ports.host_open(number, true);
+            }
+        }
+    }
+    guest.command(REVISION, &[0, 1, 0, 0]);
+    guest.command(STATUS, &[3]);
+    guest.command(FEATURES, &[2, 0, 0, 0, 0]);
+    guest.command(FEATURES, &[1, 0, 0, 0, 1]);
+    guest.command(STATUS, &[0x0b]);
+    let ring = |queue: u8| RING + 0x1000 * u64::from(queue);
+    for queue in 0..queues {
+        let mut block = ring(queue).to_be_bytes().to_vec();
+        block.extend([0, 0, 0, 0, 0, queue]);
+        block.extend(QUEUE_SIZE.to_be_bytes());
+        block.extend((ring(queue) + 0x400).to_be_bytes());
+        block.extend((ring(queue) + 0x800).to_be_bytes());
+        guest.command(QUEUE, &block);
+    }
+    guest.command(STATUS, &[0x0f]);
+    let queue = queue % queues;
+    let (available, table) = rest.split_at(rest.len().min(4 + 2 * usize::from(QUEUE_SIZE)));
+    guest.put(ring(queue) + 0x400, available);
+    guest.put(ring(queue), &table[..table.len().min(0x400)]);
+    for _ in 0..2 {
+        let _ = guest.css.notify(&guest.memory, SUBCHANNEL, u64::from(queue), 0);
+        if let Some(ports) = &ports {
+            ports.input(0, rest);
+            ports.writable();
+        }
+        control.ask();
+        guest.css.host_event(&guest.memory, SubchannelId { ssid: 0, nr: 0 });
+    }
+    let saved = guest.css.save();
+    assert!(guest.css.restore(saved).is_ok());
+}
+
 struct Nobody;
+
+impl PortPeer for Nobody {
+    fn write(&self, bytes: &[u8]) -> usize {
+        bytes.len() / 2
+    }
+
+    fn resume(&self) {}
+}
+
+impl Discard for Nobody {
+    fn discard(&self, _: u64, _: u64) {}
+}
 
 impl InterruptSink for Nobody {
     fn raise(&self, _: HostInterrupt) {}

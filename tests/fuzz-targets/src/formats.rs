@@ -1,6 +1,8 @@
 //! Formats of IBM Secure Execution.
 
-use cloister_formats::s390x::{arcb, asrcb, ipl_block, se_header, se_image, uvcb as blocks};
+use cloister_formats::s390x::{
+    arcb, asrcb, attestation, dump as dumps, ipl_block, se_header, se_image, secret_list, uvcb as blocks,
+};
 
 /// What parses must parse again from its encoding, to the same value.
 macro_rules! round_trip {
@@ -62,5 +64,27 @@ pub(crate) fn uvcb(bytes: &[u8]) {
 }
 
 pub(crate) fn owner_requests(bytes: &[u8]) {
-    round_trip!(bytes, asrcb::SecretHeader, asrcb::Asrcb, arcb::Arcb);
+    round_trip!(bytes, asrcb::SecretHeader, asrcb::Asrcb, arcb::Arcb, secret_list::SecretList);
+    let _ = (asrcb::Asrcb::peek(bytes), arcb::ArcbHead::parse(bytes).map(|head| head.expected_size()));
+    if let Some((flags, data)) = bytes.split_first_chunk() {
+        let flags = arcb::ArcbFlags(u64::from_be_bytes(*flags));
+        if let Ok(read) = attestation::AdditionalData::parse(flags, data) {
+            assert_eq!(read.encode(), data);
+        }
+    }
+}
+
+pub(crate) fn dump(bytes: &[u8]) {
+    round_trip!(bytes, dumps::Completion, dumps::CpuDump);
+    for component in bytes.as_chunks().0 {
+        assert_eq!(dumps::Component::parse(component).encode(), *component);
+    }
+    if let Some((area, rest)) = bytes.split_first_chunk() {
+        assert_eq!(dumps::CompletionArea::parse(area).encode(), *area);
+        if let Some((area, _)) = rest.split_first_chunk() {
+            let read = dumps::CpuArea::parse(area);
+            assert_eq!(dumps::CpuArea::parse(&read.encode()), read);
+        }
+    }
+    cloister_owner::dump::fuzz(bytes);
 }

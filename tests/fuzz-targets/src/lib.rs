@@ -12,6 +12,7 @@ mod gdb;
 mod human_monitor;
 mod monitor;
 mod sev;
+mod ultravisor;
 
 use cloister_options::{
     Catalogue, Invocation, Target, classify, parse, parse_flat, parse_keyval, print_flat, print_keyval,
@@ -22,7 +23,7 @@ use std::path::Path;
 pub type Run = fn(&[u8]);
 
 /// All functions by the name of their target in `fuzz/fuzz_targets`.
-pub const TARGETS: [(&str, Run); 24] = [
+pub const TARGETS: [(&str, Run); 27] = [
     ("keyval", keyval),
     ("flat", flat),
     ("command_line", command_line),
@@ -34,6 +35,8 @@ pub const TARGETS: [(&str, Run); 24] = [
     ("ipl_block", formats::ipl_block),
     ("uvcb", formats::uvcb),
     ("owner_requests", formats::owner_requests),
+    ("dump", formats::dump),
+    ("guest_calls", ultravisor::guest_calls),
     ("sev_certificate", sev::certificate),
     ("sev_blobs", sev::blobs),
     ("sev_command", sev::command),
@@ -43,6 +46,7 @@ pub const TARGETS: [(&str, Run); 24] = [
     ("channel_program", devices::channel_program),
     ("sclp", devices::sclp),
     ("virtqueue", devices::virtqueue),
+    ("virtio_ports", devices::virtio_ports),
     ("qmp", monitor::qmp),
     ("qmp_stream", monitor::qmp_stream),
     ("human_monitor", human_monitor::human_monitor),
