@@ -669,8 +669,14 @@ impl<M: GuestMemory> VirtioDevice<M> for Block {
         }
         if std::mem::take(&mut self.backlog) {
             for (index, queue) in queues.iter_mut().enumerate().filter(|(_, queue)| queue.ready()) {
-                if self.pull(mem, index as u16, queue)? {
-                    event.used |= 1 << index;
+                loop {
+                    if self.pull(mem, index as u16, queue)? {
+                        event.used |= 1 << index;
+                    }
+                    // The driver rings again only if it was asked to after the last chain was taken.
+                    if self.backlog || !queue.rearm(mem)? {
+                        break;
+                    }
                 }
             }
         }

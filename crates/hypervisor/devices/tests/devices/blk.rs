@@ -413,6 +413,28 @@ fn errors_are_reported_ignored_or_stop_the_machine() {
 }
 
 #[test]
+fn what_waits_in_a_queue_is_taken_later_and_the_driver_is_asked_to_ring_again() {
+    let disk = Disk::new(64);
+    let options = BlockOptions { write_error: OnError::Stop, ..BlockOptions::default() };
+    let mut driver = driver(&disk, options, FLUSH);
+    driver.block.on_trouble(|_| {});
+    driver.queues[0].set_event_idx(true);
+    disk.log(|log| log.fail = Some(io::ErrorKind::Other));
+    driver.offer(0, 0, 1, 1, 512, false);
+    driver.ring(0);
+    driver.offer(0, 1, 1, 2, 512, false);
+    driver.ring(0);
+    assert_eq!(driver.status(0, 1), 0xff, "nothing is taken while a request is kept");
+    disk.log(|log| log.fail = None);
+    driver.block.status().allow_retry();
+    assert_eq!(driver.event().0, 1);
+    assert_eq!((driver.status(0, 0), driver.status(0, 1)), (0, 0));
+    let mut asked = [0; 2];
+    access::read(&driver.mem, 0x1_2000 + 4 + 8 * 16, &mut asked).unwrap();
+    assert_eq!(u16::from_le_bytes(asked), 2, "avail_event (virtio 1.2, 2.7.7.1)");
+}
+
+#[test]
 fn a_new_size_is_told_to_the_guest() {
     let disk = Disk::new(64);
     let shared: SharedDisk = Arc::new(Mutex::new(Box::new(disk)));
