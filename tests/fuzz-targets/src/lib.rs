@@ -15,7 +15,8 @@ mod sev;
 mod ultravisor;
 
 use cloister_options::{
-    Catalogue, Invocation, Target, classify, parse, parse_flat, parse_keyval, print_flat, print_keyval,
+    Catalogue, Invocation, Location, Target, classify, parse, parse_blockdev_text, parse_flat, parse_keyval,
+    print_flat, print_keyval,
 };
 use std::path::Path;
 
@@ -23,8 +24,9 @@ use std::path::Path;
 pub type Run = fn(&[u8]);
 
 /// All functions by the name of their target in `fuzz/fuzz_targets`.
-pub const TARGETS: [(&str, Run); 27] = [
+pub const TARGETS: [(&str, Run); 30] = [
     ("keyval", keyval),
+    ("blockdev", blockdev),
     ("flat", flat),
     ("command_line", command_line),
     ("platform_toml", platform_toml),
@@ -43,6 +45,8 @@ pub const TARGETS: [(&str, Run); 27] = [
     ("sev_firmware", sev::firmware),
     ("image_inspect", cloister_owner::image::fuzz_inspect),
     ("host_key", cloister_owner::host_key::fuzz),
+    ("attestation_answer", cloister_owner::attest::fuzz),
+    ("secret_files", cloister_owner::secret::fuzz),
     ("channel_program", devices::channel_program),
     ("sclp", devices::sclp),
     ("virtqueue", devices::virtqueue),
@@ -68,6 +72,23 @@ fn keyval(bytes: &[u8]) {
     if let Ok(read) = parse_keyval(&text, Some("type")) {
         let again = parse_keyval(&print_keyval(&read.tree), None);
         assert!(again.is_ok_and(|again| again.tree == read.tree), "{text:?}");
+    }
+}
+
+/// Nodes of the block layer, as `-blockdev` takes them.
+fn blockdev(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let location = Location::new("-blockdev", Some(text.as_ref()));
+    let Ok(read) = parse_blockdev_text(&text, &location) else { return };
+    if let Ok(nodes) = read.clone().add_to(&[], &["drive0"]) {
+        // Whoever is named stands before, and no name stands for two.
+        for (index, node) in nodes.iter().enumerate() {
+            let before = &nodes[..index];
+            let known = |name: &str| before.iter().any(|other| other.name == name);
+            assert!(!known(&node.name), "{text:?}");
+            assert!(node.driver.file().into_iter().chain(node.driver.backing()).all(known), "{text:?}");
+        }
+        assert!(read.add_to(&nodes, &[]).is_err(), "{text:?}");
     }
 }
 
