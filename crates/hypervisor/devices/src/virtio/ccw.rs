@@ -370,7 +370,7 @@ impl<M: GuestMemory> VirtioCcw<M> {
                     break;
                 }
             }
-            if !queue.rearm(mem)? {
+            if !self.device.waits_for_chains(index) || !queue.rearm(mem)? {
                 break;
             }
         }

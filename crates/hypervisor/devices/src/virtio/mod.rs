@@ -151,6 +151,12 @@ pub trait VirtioDevice<M: GuestMemory>: Send {
     /// The ring or a chain is broken; the transport marks the device as needing a reset.
     fn process_queue(&mut self, mem: &M, index: u16, queue: &mut VirtQueue) -> Result<bool, QueueError>;
 
+    /// Whether the device would take more chains of this queue now, and wants a doorbell for the next. One that leaves
+    /// chains in the ring, until something happens on the host's side, has no use for doorbells.
+    fn waits_for_chains(&self, _index: u16) -> bool {
+        true
+    }
+
     /// Something happened on the host's side (a packet, input, a finished request, a new size), or the driver has just
     /// become ready: works on whichever queues it concerns. A queue that is not ready must be left alone. Called while
     /// the driver is ready; what comes earlier the device keeps or drops.

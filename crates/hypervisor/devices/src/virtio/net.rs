@@ -51,6 +51,9 @@ pub trait NetPort: Send {
 
     /// Whether the cable is plugged in.
     fn is_up(&self) -> bool;
+
+    /// There is more to do than fits into one turn: the machine is to call the device again.
+    fn call_again(&mut self);
 }
 
 /// Options of the device.
@@ -83,6 +86,9 @@ const CONTROL: usize = 2;
 
 const TRANSMIT_SIZE: u16 = 256;
 const CONTROL_SIZE: u16 = 64;
+
+/// Rounds of one call, far beyond what a sane driver adds meanwhile.
+const ROUNDS: u32 = 64;
 
 /// Longest packet: that of the largest IP packet, with room for headers.
 const PACKET_LIMIT: usize = 4096 + 65536;
@@ -199,8 +205,12 @@ impl Net {
 
     fn receive<M: GuestMemory>(&mut self, mem: &M, queue: &mut VirtQueue) -> Result<bool, QueueError> {
         let mut used = false;
-        // A peer that keeps sending lets the guest have its turn after one ring.
-        for _ in 0..queue.size() {
+        // A peer that keeps sending lets others have their turn after one ring.
+        for turn in 0..=queue.size() {
+            if turn == queue.size() {
+                self.port.call_again();
+                break;
+            }
             let Some(packet) = self.held.take().or_else(|| self.port.receive()) else { break };
             if packet.len() > PACKET_LIMIT || !self.filter.accepts(&packet, self.mac) {
                 continue;
@@ -282,6 +292,15 @@ impl Net {
         self.buffer = bytes;
         // Together: a driver that sees the first may look for the others at once (5.1.6.4).
         queue.push_used_all(mem, &done)
+    }
+
+    /// Whether chains are missing: for packets that came, for packets to send, for commands.
+    fn waits(&self, index: usize) -> bool {
+        match index {
+            RECEIVE => self.held.is_some(),
+            TRANSMIT => self.waiting.is_none(),
+            _ => true,
+        }
     }
 
     fn control<M: GuestMemory>(&mut self, mem: &M, queue: &mut VirtQueue) -> Result<bool, QueueError> {
@@ -401,17 +420,31 @@ impl<M: GuestMemory> VirtioDevice<M> for Net {
         }
     }
 
+    fn waits_for_chains(&self, index: u16) -> bool {
+        self.waits(usize::from(index))
+    }
+
     fn host_event(&mut self, mem: &M, queues: &mut [VirtQueue]) -> Result<HostEvent, QueueError> {
         let mut event = HostEvent::default();
         for (index, queue) in queues.iter_mut().enumerate().take(CONTROL) {
             if !queue.ready() {
                 continue;
             }
-            let used = match index {
-                RECEIVE => self.receive(mem, queue)?,
-                _ => self.transmit(mem, queue)?,
-            };
-            event.used |= u64::from(used) << index;
+            for round in 0..=ROUNDS {
+                if round == ROUNDS {
+                    self.port.call_again();
+                    break;
+                }
+                let used = match index {
+                    RECEIVE => self.receive(mem, queue)?,
+                    _ => self.transmit(mem, queue)?,
+                };
+                event.used |= u64::from(used) << index;
+                // A driver that was not asked to ring may have added chains meanwhile, and adds more in silence.
+                if !self.waits(index) || !queue.rearm(mem)? {
+                    break;
+                }
+            }
         }
         let up = self.port.is_up();
         event.config = self.has(net_feature::STATUS) && up != self.told_up;

@@ -28,6 +28,7 @@ struct Wire {
     full: bool,
     down: bool,
     active: bool,
+    again: usize,
 }
 
 #[derive(Clone, Default)]
@@ -52,6 +53,9 @@ impl NetPort for Fake {
     }
     fn is_up(&self) -> bool {
         !self.0.lock().unwrap().down
+    }
+    fn call_again(&mut self) {
+        self.0.lock().unwrap().again += 1;
     }
 }
 
@@ -312,6 +316,44 @@ fn virtio_1_2_5_1_6_4_a_packet_is_spread_over_merged_buffers() {
     assert_eq!(rig.used(0)[3..], [(3, 100), (5, 112)]);
     let bytes = [rig.guest.get(buffers(0) + 312, 88), rig.guest.get(buffers(0) + 0x1000, 112)].concat();
     assert_eq!(bytes, packet(200));
+}
+
+/// The driver adds a buffer and rings only if the device asked for it, as Linux does with the event index.
+#[test]
+fn virtio_1_2_2_7_10_a_device_that_ran_out_of_buffers_asks_for_a_doorbell() {
+    let mut rig = modern(MRG_RXBUF | EVENT_IDX);
+    let wanted = |rig: &Rig, queue| {
+        let (_, used) = rig.parts(queue);
+        u16::from_le_bytes(rig.guest.get(used + 4 + 8 * 16, 2).try_into().unwrap())
+    };
+    rig.receive_buffers(&[200, 200]);
+    for _ in 0..3 {
+        rig.arrives(&packet(150));
+    }
+    assert_eq!(rig.used(0).len(), 2);
+    assert_eq!(wanted(&rig, 0), 2, "a doorbell at the next buffer");
+    rig.describe(0, 2, buffers(0) + 0x1000, 200, 2, 0);
+    rig.offer(0, 2);
+    rig.ring_bell(0);
+    assert_eq!(rig.used(0).len(), 3);
+    // The same for packets to send, after the peer was slow.
+    rig.wire.0.lock().unwrap().full = true;
+    for head in 0..3 {
+        rig.send(head, 12, &packet(40));
+    }
+    rig.wire.0.lock().unwrap().full = false;
+    rig.event();
+    assert_eq!((rig.used(1).len(), wanted(&rig, 1)), (3, 3));
+}
+
+#[test]
+fn a_flood_lets_others_have_their_turn_and_is_gone_on_with() {
+    let mut rig = modern(MRG_RXBUF);
+    rig.receive_buffers(&[100; 16]);
+    rig.wire.0.lock().unwrap().coming.extend(std::iter::repeat_n(packet(60), 20));
+    rig.event();
+    assert_eq!((rig.used(0).len(), rig.wire.0.lock().unwrap().again), (16, 1));
+    assert_eq!(rig.wire.0.lock().unwrap().coming.len(), 4);
 }
 
 #[test]

@@ -123,6 +123,10 @@ impl NetPort for Cable {
         }
     }
 
+    fn call_again(&mut self) {
+        self.switch.waker.wake();
+    }
+
     fn is_up(&self) -> bool {
         self.switch.is_up() && self.backend.as_ref().is_none_or(Port::is_up)
     }
