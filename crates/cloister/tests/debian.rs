@@ -98,7 +98,7 @@ fn an_encrypted_root_opens_with_a_secret_of_the_ultravisor_and_with_no_other() {
     debian.runs("make-luks-disk", "LUKS-DISK OK", &drives);
 
     let initrd = debian.luks_initrd();
-    let words = "cloister.luks=/dev/vda cloister.secrets=/dev/vdb";
+    let words = "cloister.luks=/dev/disk-0 cloister.secrets=/dev/disk-1";
     let image = debian.image("luks-guest.img", "vmlinuz-luks", &initrd, words);
     let luks = format!("file={},if=virtio,format=raw,snapshot=on", text(&luks));
     for (secret, right) in [("something else", false), (passphrase, true)] {
@@ -106,13 +106,13 @@ fn an_encrypted_root_opens_with_a_secret_of_the_ultravisor_and_with_no_other() {
         let secrets = format!("file={},if=virtio,format=raw,readonly=on", text(&secrets));
         let mut guest = debian.protected(&image, &["-smp", "2"], &[&luks, &secrets]);
         if right {
-            guest.waits_for("init: /dev/vda is open");
+            guest.waits_for("init: /dev/disk-0 is open");
             guest.logs_in();
             assert_eq!(guest.asks("findmnt -no SOURCE /"), "/dev/mapper/root");
             assert_eq!(guest.asks("cat /sys/firmware/uv/prot_virt_guest"), "1");
             guest.powers_off();
         } else {
-            guest.waits_for("init: /dev/vda cannot be opened with the secret");
+            guest.waits_for("init: /dev/disk-0 cannot be opened with the secret");
             guest.ends_well();
         }
     }
@@ -156,7 +156,7 @@ impl Debian {
     /// Runs a program of the initramfs in the root file system, in the clear.
     fn runs(&self, program: &str, result: &str, drives: &[String]) {
         let drives: Vec<&str> = drives.iter().map(String::as_str).collect();
-        let mut guest = self.clear(&format!("root=/dev/vda cloister.run=/run/{program}"), &[], &drives);
+        let mut guest = self.clear(&format!("cloister.run=/run/{program}"), &[], &drives);
         guest.waits_for(result);
         guest.ends_well();
     }
