@@ -90,7 +90,8 @@ fn both_refuse_with_the_same_text() {
     for args in REFUSED {
         let mut all = vec!["-machine", "s390-ccw-virtio", "-nodefaults"];
         all.extend(*args);
-        let output = Command::new("qemu-system-s390x").args(&all).args(["-display", "none", "-S"]);
+        let mut output = Command::new("qemu-system-s390x");
+        output.args(&all).args(["-display", "none", "-S"]);
         let output = output.stdin(Stdio::null()).output().unwrap();
         let qemu = String::from_utf8(output.stderr).unwrap().replace("qemu-system-s390x: ", "PROG: ");
         let ours = read(&all).err().unwrap_or_else(|| "accepted".into());
