@@ -49,6 +49,12 @@ pub(super) struct DiskBoot {
 impl DiskBoot {
     /// Finds the loader. With a kernel it may be missing, if nobody named it.
     pub(super) fn read(line: &CommandLine, memory: u64) -> Result<Self, MachineError> {
+        for device in &line.devices {
+            let text = device.properties.text("loadparm").unwrap_or_default();
+            if let Some(problem) = problem(text) {
+                return Err(MachineError::Device { location: device.location.to_string(), problem });
+            }
+        }
         let loader = match Loader::find(line, memory) {
             Err(_) if line.kernel.is_some() && line.bios.is_none() => None,
             found => Some(found?),
@@ -155,6 +161,14 @@ impl S390Ccw {
     }
 }
 
+/// Why a text is no load parameter, in QEMU's words.
+fn problem(text: &str) -> Option<String> {
+    match text.chars().find(|c| !c.is_ascii_alphanumeric() && !". ".contains(*c)) {
+        Some(bad) => Some(format!("LOADPARM: invalid character '{bad}' (ASCII 0x{:02x})", u32::from(bad))),
+        None => (text.len() > 8).then(|| format!("LOADPARM: '{text}' is longer than 8 characters")),
+    }
+}
+
 /// A file as named, or in one of the folders.
 fn search(name: &Path, folders: &[PathBuf]) -> Option<PathBuf> {
     let usable = |path: &PathBuf| rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok();
@@ -202,6 +216,13 @@ mod tests {
         (menu[0], menu[14], menu[15]) = (0x80, 0x13, 0x88);
         assert_eq!(record(Some(true), Some(5000), true), menu);
         assert_eq!(record(Some(true), Some(9_999_999_999), true)[12..16], [0xff; 4]);
+    }
+
+    #[test]
+    fn a_load_parameter_has_eight_letters_digits_dots_or_blanks() {
+        assert_eq!(problem("ab.1 Z"), None);
+        assert_eq!(problem("a_").unwrap(), "LOADPARM: invalid character '_' (ASCII 0x5f)");
+        assert_eq!(problem("123456789").unwrap(), "LOADPARM: '123456789' is longer than 8 characters");
     }
 
     #[test]

@@ -39,6 +39,7 @@ const BLK: &[Key] = virtio_ccw_keys!(
     Key::new("discard_granularity", Kind::Size, "Smallest piece that a discard frees").default("4294967295"),
     Key::new("drive", Kind::Text, "Node name or ID of a block device to use as a backend"),
     Key::new("heads", Kind::Unsigned(32), "Heads that the guest reads").default("0"),
+    Key::new("loadparm", Kind::Text, "Load parameter if it is booted from, instead of the machine's"),
     Key::new("logical_block_size", Kind::Size, "A power of two between 512 B and 2 MiB").default("0"),
     Key::new("max-discard-sectors", Kind::Unsigned(32), "Most sectors of one discard").default("4194303"),
     Key::new("max-write-zeroes-sectors", Kind::Unsigned(32), "Most sectors of one write of zeros")
