@@ -151,6 +151,11 @@ pub(crate) struct Linux {
 
 impl Linux {
     pub(crate) fn boot(options: &[&str]) -> Option<Self> {
+        Self::boot_on("ttysclp0", &[&["-serial", "chardev:con"], options].concat())
+    }
+
+    /// As [`boot`](Self::boot), with a console of the caller's, which has the chardev `con`.
+    pub(crate) fn boot_on(console: &str, options: &[&str]) -> Option<Self> {
         let kernels = cache("s390x");
         if !kernels.join("vmlinuz-6.12").exists() {
             skip("no kernels");
@@ -161,17 +166,23 @@ impl Linux {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("disk"), vec![b'+'; 1 << 20]).unwrap();
         let mut args = vec!["-m", "512", "-kernel", &kernel, "-initrd", &initrd, "-S"];
-        args.extend(["-append", "console=ttysclp0 panic=-1 cloister.test=shell"]);
-        args.extend(["-chardev", "socket,id=con,path=console,server=on,wait=off", "-serial", "chardev:con"]);
+        let append = format!("console={console} panic=-1 cloister.test=shell");
+        args.extend(["-append", &append]);
+        args.extend(["-chardev", "socket,id=con,path=console,server=on,wait=off"]);
         args.extend(options);
-        let guest = Guest::machine(folder, &args);
+        Some(Self::start(folder, &args))
+    }
+
+    /// A machine that is stopped, with its console at the socket `console`.
+    pub(crate) fn start(folder: tempfile::TempDir, args: &[&str]) -> Self {
+        let guest = Guest::machine(folder, args);
         let console = guest.connect("console");
         console.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         guest.qmp().execute("cont", json!({}));
         let mut linux = Self { guest, console, seen: String::new() };
         linux.says("INIT-REACHED");
         linux.says("# ");
-        Some(linux)
+        linux
     }
 
     pub(crate) fn types(&mut self, keys: &str) {
@@ -180,7 +191,7 @@ impl Linux {
 
     /// Types a command; its output has this text.
     #[track_caller]
-    fn runs(&mut self, command: &str, text: &str) {
+    pub(crate) fn runs(&mut self, command: &str, text: &str) {
         self.types(&format!("{command}\r"));
         self.says("\n");
         self.says(text);

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod gdb;
+mod devices;
 mod guest;
 mod hostile_client;
 mod libvirt;

@@ -53,8 +53,10 @@ const INPUT_LIMIT: usize = 4096;
 const MASK_LIMIT: usize = 1021;
 
 mod kind {
+    pub(super) const OPERATOR_COMMAND: u8 = 0x01;
     pub(super) const MESSAGE: u8 = 0x02;
     pub(super) const CONFIGURATION: u8 = 0x04;
+    pub(super) const PRIORITY_MESSAGE: u8 = 0x09;
     pub(super) const ASCII: u8 = 0x1a;
     pub(super) const QUIESCE: u8 = 0x1d;
 }
@@ -190,7 +192,7 @@ impl Events {
                 console.write(data);
                 Response::DONE
             }
-            (kind::MESSAGE, _, Some(line_mode)) => match message_text(data) {
+            (kind::MESSAGE | kind::PRIORITY_MESSAGE, _, Some(line_mode)) => match message_text(data) {
                 Some(text) => {
                     line_mode.write(text.as_bytes());
                     Response::DONE
@@ -215,15 +217,23 @@ impl Events {
     /// What the SCLP accepts from the guest.
     fn receivable(&self) -> u64 {
         let ascii = if self.console.is_some() { bit(kind::ASCII) } else { 0 };
-        let message = if self.line_mode.is_some() { bit(kind::MESSAGE) } else { 0 };
-        ascii | message
+        let lines = match self.line_mode {
+            Some(_) => bit(kind::MESSAGE) | bit(kind::PRIORITY_MESSAGE),
+            None => 0,
+        };
+        ascii | lines
     }
 
     /// What the SCLP may send to the guest.
     fn sendable(&self) -> u64 {
         let ascii = if self.console.is_some() { bit(kind::ASCII) } else { 0 };
         let configuration = if self.config.configuration_events { bit(kind::CONFIGURATION) } else { 0 };
-        ascii | configuration | bit(kind::QUIESCE)
+        // Linux takes line mode for a console only if commands could come from there, though none do.
+        let lines = match self.line_mode {
+            Some(_) => bit(kind::OPERATOR_COMMAND) | bit(kind::PRIORITY_MESSAGE),
+            None => 0,
+        };
+        ascii | lines | configuration | bit(kind::QUIESCE)
     }
 }
 
@@ -287,8 +297,9 @@ fn message_text(data: &[u8]) -> Option<String> {
         }
         let object = objects.get(..length)?;
         if get16(object, 2) == 4 {
-            text.push_str(&ebcdic::to_text(object.get(10..)?));
+            // A line ends when the next begins, as with QEMU.
             text.push('\n');
+            text.push_str(&ebcdic::to_text(object.get(10..)?));
         }
         objects = &objects[length..];
     }

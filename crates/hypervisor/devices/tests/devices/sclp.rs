@@ -177,7 +177,7 @@ fn line_mode_output() {
     let mut sccb = vec![0, 14 + length, 0, 0, 0, 0, 0, 0, 0, 6 + length, 2, 0, 0, 0];
     sccb.extend(mdb);
     assert_eq!(call(&mut rig, WRITE_DATA, &mut sccb), 0x0020);
-    assert_eq!(*rig.output.lock().unwrap(), b"Hello\n");
+    assert_eq!(*rig.output.lock().unwrap(), b"\nHello");
 }
 
 #[test]
