@@ -1,6 +1,8 @@
 //! Requests of `s390_pv` (s390-tools) against ours, both ways, and the parts that both compute.
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+mod peer;
+
 use cloister_crypto::{P521Secret, Secret, SeededEntropy};
 use cloister_formats::s390x::arcb::{Arcb, ArcbFlags, HMAC_SHA512};
 use cloister_formats::s390x::asrcb::{Asrcb, FLAG_DISABLE_DUMP, SecretType};
@@ -14,17 +16,14 @@ use cloister_owner::secret::{
     self, ExtensionSecret, GuestSecret, KeyType, RetrievableKey, SecretName, SigningKey, UserData, inspect,
 };
 use openssl::asn1::Asn1Time;
-use openssl::bn::{BigNum, BigNumContext};
-use openssl::ec::{EcGroup, EcKey, EcPoint};
+use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private, Public};
 use openssl::rsa::Rsa;
 use openssl::x509::{X509, X509NameBuilder};
-use s390_pv::attest::{
-    AttestationFlags, AttestationItems, AttestationMeasAlg, AttestationMeasurement, AttestationRequest,
-    AttestationVersion,
-};
+use peer::{attestation as peer_attestation, flags as peer_flags, private, public};
+use s390_pv::attest::{AttestationItems, AttestationMeasAlg, AttestationMeasurement, AttestationRequest};
 use s390_pv::request::{BootHdrTags, Confidential, EcPubKeyCoord, ReqEncrCtx, Request, SymKey};
 use s390_pv::secret::{
     AddSecretFlags, AddSecretRequest, AddSecretVersion, ExtSecret, GuestSecret as PeerSecret,
@@ -69,46 +68,8 @@ fn customer() -> P521Secret {
     P521Secret::generate(&mut SeededEntropy::new(b"customer"))
 }
 
-fn group() -> EcGroup {
-    EcGroup::from_curve_name(Nid::SECP521R1).unwrap()
-}
-
-/// Our key for OpenSSL.
-fn private(secret: &P521Secret) -> PKey<Private> {
-    let number = BigNum::from_slice(secret.to_scalar().expose()).unwrap();
-    let mut point = EcPoint::new(&group()).unwrap();
-    point.mul_generator2(&group(), &number, &mut BigNumContext::new().unwrap()).unwrap();
-    PKey::from_ec_key(EcKey::from_private_components(&group(), &number, &point).unwrap()).unwrap()
-}
-
-fn public(secret: &P521Secret) -> PKey<Public> {
-    PKey::public_key_from_der(&private(secret).public_key_to_der().unwrap()).unwrap()
-}
-
 fn context() -> ReqEncrCtx {
     ReqEncrCtx::new_aes_256(IV, private(&customer()), SymKey::Aes256(Confidential::new(ARPK))).unwrap()
-}
-
-fn peer_flags(flags: ArcbFlags) -> AttestationFlags {
-    let mut peer = AttestationFlags::default();
-    if flags.has(ArcbFlags::IMAGE_PHKH) {
-        peer.set_image_phkh();
-    }
-    if flags.has(ArcbFlags::ATTESTATION_PHKH) {
-        peer.set_attest_phkh();
-    }
-    if flags.has(ArcbFlags::SECRET_STORE_HASH) {
-        peer.set_secret_store_hash();
-    }
-    if flags.has(ArcbFlags::FIRMWARE_STATE) {
-        peer.set_firmware_state();
-    }
-    peer
-}
-
-fn peer_attestation(flags: ArcbFlags) -> AttestationRequest {
-    AttestationRequest::new(AttestationVersion::One, AttestationMeasAlg::HmacSha512, peer_flags(flags))
-        .unwrap()
 }
 
 const ALL_FLAGS: [ArcbFlags; 4] = [
