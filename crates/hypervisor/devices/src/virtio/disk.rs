@@ -76,6 +76,15 @@ pub trait DiskBackend: Send {
     }
 }
 
+/// A file without a name. As QEMU does, in /var/tmp unless TMPDIR says otherwise: that is on a disk, and rarely beside
+/// a platform's folder, near which nothing new can be read once its keys are guarded.
+fn temporary() -> io::Result<File> {
+    match std::env::var_os("TMPDIR") {
+        Some(_) => tempfile::tempfile(),
+        None => tempfile::tempfile_in("/var/tmp").or_else(|_| tempfile::tempfile()),
+    }
+}
+
 /// Zeros, byte by byte.
 fn fill<D: DiskBackend + ?Sized>(disk: &mut D, offset: u64, length: u64) -> io::Result<()> {
     let zeros = [0; 64 * 1024];
@@ -431,7 +440,7 @@ impl Overlay {
     pub fn new(base: Box<dyn DiskBackend>) -> io::Result<Self> {
         let blocks = base.size().div_ceil(BLOCK);
         let words = usize::try_from(blocks.div_ceil(64)).map_err(io::Error::other)?;
-        Ok(Self { base, file: tempfile::tempfile()?, present: vec![0; words] })
+        Ok(Self { base, file: temporary()?, present: vec![0; words] })
     }
 
     fn has(&self, block: u64) -> bool {
