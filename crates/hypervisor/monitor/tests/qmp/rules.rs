@@ -224,6 +224,7 @@ fn rule_13_each_monitor_has_its_own_session() {
 fn every_listed_command_works_and_returns_what_it_says() {
     let (monitor, machine) = monitor(FakeMachine::s390x());
     machine.state().blockers.push("a passed-through device cannot be migrated".into());
+    machine.state().balloon = Some(256 << 20);
     let mut qmp = Qmp::negotiated(&monitor);
     let catalogue = cloister_cgs::catalogue(Target::S390x);
     let folder = tempfile::tempdir().unwrap();
@@ -240,6 +241,8 @@ fn every_listed_command_works_and_returns_what_it_says() {
     let mut worked = 0;
     for command in commands(Target::S390x).filter(|command| command.name != "qmp_capabilities") {
         let arguments = match command.name {
+            "balloon" => json!({"value": 1 << 27}),
+            "watchdog-set-action" => json!({"action":"pause"}),
             "qom-list" => json!({"path":"/machine/unattached/device[0]"}),
             "qom-get" => json!({"path":"/machine","property":"type"}),
             "qom-set" => json!({"path":"/machine","property":"type","value":1}),
@@ -358,4 +361,18 @@ fn the_documentation_is_up_to_date() {
     }
     let kept = std::fs::read_to_string(file).unwrap_or_default();
     assert!(kept == made, "docs/qmp.md is out of date; run this test with CLOISTER_WRITE_DOCS=1");
+}
+
+#[test]
+fn balloon_and_watchdog_are_asked_for_as_with_qemu() {
+    let (mut qmp, machine) = client();
+    assert_eq!(qmp.refused("query-balloon", Value::Null), "No balloon device has been activated");
+    assert_eq!(qmp.refused("balloon", json!({"value": 1 << 20})), "No balloon device has been activated");
+    machine.state().balloon = Some(256 << 20);
+    assert_eq!(qmp.refused("balloon", json!({"value": 0})), "Parameter 'target' expects a size");
+    qmp.run("balloon", json!({"value": 64 << 20})).unwrap();
+    assert_eq!(qmp.run("query-balloon", Value::Null), Ok(json!({"actual": 64 << 20})));
+    qmp.run("watchdog-set-action", json!({"action": "inject-nmi"})).unwrap();
+    let calls = machine.take_calls();
+    assert_eq!(calls, ["set_balloon 67108864", "set_watchdog_action inject-nmi"]);
 }
