@@ -4,8 +4,8 @@
 //! is what clients rely on.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod gdb;
 mod devices;
+mod gdb;
 mod guest;
 mod hostile_client;
 mod libvirt;

@@ -519,7 +519,9 @@ impl Console {
         let mut used = false;
         loop {
             let mut state = self.ports.lock();
-            let Some(port) = state.ports.get_mut(&number).filter(|port| !port.input.is_empty()) else { break };
+            let Some(port) = state.ports.get_mut(&number).filter(|port| !port.input.is_empty()) else {
+                break;
+            };
             let Some(chain) = queue.pop(mem)? else { break };
             let room = chain.writable_len().min(INPUT_ROOM as u64) as usize;
             let count = room.min(port.input.len());
@@ -596,8 +598,7 @@ impl Output {
 
     /// Says whether the peer has taken all of it.
     fn write<M: GuestMemory>(&mut self, mem: &M, peer: &dyn PortPeer) -> Result<bool, AccessError> {
-        let segments: Vec<Segment> =
-            self.segments.iter().map(|&(addr, len)| Segment { addr, len }).collect();
+        let segments: Vec<Segment> = self.segments.iter().map(|&(addr, len)| Segment { addr, len }).collect();
         loop {
             let mut chunk = [0; CHUNK];
             let count = gather(mem, &segments, self.done, &mut chunk)?;
@@ -686,9 +687,7 @@ impl<M: GuestMemory> VirtioDevice<M> for Console {
         drop(state);
         let mut event = HostEvent::default();
         let mut note = |index: usize, used: bool| event.used |= u64::from(used) << index;
-        if multiport
-            && let Some(queue) = queues.get_mut(usize::from(CONTROL_RECEIVE)).filter(|q| q.ready())
-        {
+        if multiport && let Some(queue) = queues.get_mut(usize::from(CONTROL_RECEIVE)).filter(|q| q.ready()) {
             note(usize::from(CONTROL_RECEIVE), self.report(mem, queue)?);
         }
         for number in numbers {
