@@ -113,8 +113,10 @@ impl Server {
         let (to, uploads) = channel();
         std::thread::spawn(move || {
             for peer in upload.incoming() {
-                let mut bytes = Vec::new();
-                let _ = peer.unwrap().read_to_end(&mut bytes);
+                let (mut peer, mut bytes) = (peer.unwrap(), Vec::new());
+                // passt of March 2023 resets a connection on which the host never says anything, after ten seconds.
+                let _ = peer.write_all(b"ready\n");
+                let _ = peer.read_to_end(&mut bytes);
                 let _ = to.send(bytes);
             }
         });
