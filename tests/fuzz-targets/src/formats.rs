@@ -1,7 +1,8 @@
 //! Formats of IBM Secure Execution.
 
 use cloister_formats::s390x::{
-    arcb, asrcb, attestation, dump as dumps, ipl_block, se_header, se_image, secret_list, uvcb as blocks,
+    arcb, asrcb, attestation, boot_map, dump as dumps, firmware, ipl_block, se_header, se_image, secret_list,
+    uvcb as blocks,
 };
 
 /// What parses must parse again from its encoding, to the same value.
@@ -30,6 +31,34 @@ pub(crate) fn se_image(bytes: &[u8]) {
 
 pub(crate) fn ipl_block(bytes: &[u8]) {
     round_trip!(bytes, ipl_block::IplBlock);
+}
+
+/// A disk with its boot map, or the ELF file of a boot loader.
+pub(crate) fn boot_map(bytes: &[u8]) {
+    if let Ok(firmware) = firmware::Firmware::parse(bytes) {
+        assert_eq!(firmware.place(0x10000).len() as u64, firmware.size());
+    }
+    let block = |number: u64| {
+        let at = usize::try_from(number).ok().and_then(|number| number.checked_mul(boot_map::BLOCK_SIZE));
+        let block = at.and_then(|at| bytes.get(at..at.checked_add(boot_map::BLOCK_SIZE)?));
+        block.and_then(|block| block.try_into().ok()).ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
+    };
+    let _ = boot_map::read(block);
+    for at in bytes.chunks(boot_map::BLOCK_SIZE) {
+        macro_rules! blocks {
+            ($($format:ty),*) => {$(
+                if let Ok(read) = <$format>::parse(at) {
+                    assert!(<$format>::parse(&read.encode()).is_ok_and(|again| again == read));
+                }
+            )*};
+        }
+        blocks!(
+            boot_map::BootRecord,
+            boot_map::ProgramTable,
+            boot_map::ComponentTable,
+            boot_map::SegmentList
+        );
+    }
 }
 
 pub(crate) fn uvcb(bytes: &[u8]) {

@@ -24,7 +24,7 @@ use std::path::Path;
 pub type Run = fn(&[u8]);
 
 /// All functions by the name of their target in `fuzz/fuzz_targets`.
-pub const TARGETS: [(&str, Run); 30] = [
+pub const TARGETS: [(&str, Run); 31] = [
     ("keyval", keyval),
     ("blockdev", blockdev),
     ("flat", flat),
@@ -35,6 +35,7 @@ pub const TARGETS: [(&str, Run); 30] = [
     ("se_header", formats::se_header),
     ("se_image", formats::se_image),
     ("ipl_block", formats::ipl_block),
+    ("boot_map", formats::boot_map),
     ("uvcb", formats::uvcb),
     ("owner_requests", formats::owner_requests),
     ("dump", formats::dump),
