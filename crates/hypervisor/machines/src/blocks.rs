@@ -714,3 +714,209 @@ fn spaced(value: &serde_json::Value) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cloister_options::parse_blockdev_json;
+    use serde_json::Value;
+    use std::io::Write;
+    use std::os::unix::fs::FileExt;
+
+    fn add(blocks: &Blocks, options: Value) -> Result<(), String> {
+        let Value::Object(members) = options else { panic!("an object") };
+        let blockdev = parse_blockdev_json(&members).map_err(|why| why.headline())?;
+        blocks.add(blockdev, &["drive0"]).map_err(|why| why.text)
+    }
+
+    fn attach(blocks: &Blocks, root: &str, user: &str, share: bool) -> Result<(SharedDisk, Hold), String> {
+        blocks.attach(root, Wanted { user, share, read_only: false, waker: None })
+    }
+
+    fn image(folder: &tempfile::TempDir, name: &str) -> PathBuf {
+        let path = folder.path().join(name);
+        File::create(&path).unwrap().write_all(&[5; 8192]).unwrap();
+        path
+    }
+
+    /// Nodes as libvirt makes them.
+    fn libvirt(path: &Path) -> Blocks {
+        let blocks = Blocks::default();
+        let storage = json!({"driver": "file", "filename": path, "node-name": "s", "auto-read-only": true,
+                             "discard": "unmap"});
+        add(&blocks, storage).unwrap();
+        add(&blocks, json!({"node-name": "f", "read-only": false, "driver": "raw", "file": "s"})).unwrap();
+        blocks
+    }
+
+    #[test]
+    fn nodes_come_and_go_in_qemus_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = image(&folder, "a.img");
+        let blocks = libvirt(&path);
+        let refused = |name: &str| blocks.delete(name).unwrap_err().text;
+        assert_eq!(refused("zz"), "Failed to find node with node-name='zz'");
+        assert_eq!(refused("s"), "Block device s is in use");
+        let (disk, hold) = attach(&blocks, "f", "/machine/peripheral/d/virtio-backend", false).unwrap();
+        assert_eq!(refused("f"), "Node f is in use");
+        assert_eq!(
+            add(&blocks, json!({"driver": "null-co", "node-name": "f"})).unwrap_err(),
+            "Duplicate nodes with node-name='f'"
+        );
+        assert_eq!(
+            add(&blocks, json!({"driver": "null-co", "node-name": "drive0"})).unwrap_err(),
+            "node-name=drive0 is conflicting with a device id"
+        );
+        lock_disk(&disk).write_at(512, &[9; 512]).unwrap();
+        drop(disk);
+        drop(hold);
+        let mut bytes = [0; 512];
+        File::open(&path).unwrap().read_exact_at(&mut bytes, 512).unwrap();
+        assert_eq!(bytes, [9; 512]);
+        blocks.delete("f").unwrap();
+        blocks.delete("s").unwrap();
+        assert!(blocks.nodes().is_empty());
+    }
+
+    #[test]
+    fn two_writers_are_refused_and_sharers_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let blocks = libvirt(&image(&folder, "a.img"));
+        let first = attach(&blocks, "f", "/one", false).unwrap();
+        assert_eq!(
+            attach(&blocks, "f", "/two", false).err().unwrap(),
+            "Permission conflict on node 'f': permissions 'write' are both required by block device '/one' (uses \
+             node 'f' as 'root' child) and unshared by block device '/two' (uses node 'f' as 'root' child)."
+        );
+        assert_eq!(
+            attach(&blocks, "s", "/two", false).err().unwrap(),
+            "Permission conflict on node 's': permissions 'write' are both required by node 'f' (uses node 's' as \
+             'file' child) and unshared by block device '/two' (uses node 's' as 'root' child)."
+        );
+        drop(first);
+        let _one = attach(&blocks, "f", "/one", true).unwrap();
+        let _two = attach(&blocks, "f", "/two", true).unwrap();
+        let _three = attach(&blocks, "s", "/three", true).unwrap();
+    }
+
+    #[test]
+    fn an_image_is_locked_while_a_device_uses_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = image(&folder, "a.img");
+        let (one, other) = (libvirt(&path), libvirt(&path));
+        let held = attach(&one, "f", "/one", false).unwrap();
+        let words =
+            format!("Failed to get \"write\" lock\nIs another process using the image [{}]?", path.display());
+        assert_eq!(attach(&other, "f", "/two", false).err().unwrap(), words);
+        let reader = Blocks::default();
+        let node = json!({"driver": "file", "filename": path, "node-name": "r", "read-only": true});
+        add(&reader, node).unwrap();
+        let words = words.replace("\"write\"", "shared \"write\"");
+        assert_eq!(attach(&reader, "r", "/three", false).err().unwrap(), words);
+        let force = json!({"driver": "file", "filename": path, "node-name": "x", "read-only": true,
+                           "force-share": true});
+        add(&reader, force).unwrap();
+        attach(&reader, "x", "/four", false).unwrap();
+        drop(held);
+        attach(&other, "f", "/two", false).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_refused_in_qemus_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = image(&folder, "a.img");
+        let file = |filename: &str| json!({"driver": "file", "filename": filename, "node-name": "a"});
+        let cases = [
+            (file("/nonexistent/x"), "Could not open '/nonexistent/x': No such file or directory"),
+            (file("/tmp"), "Could not open '/tmp': Is a directory"),
+            (file("/dev/null"), "'file' driver requires '/dev/null' to be a regular file"),
+            (
+                json!({"driver": "qcow2", "node-name": "a", "file": {"driver": "file", "filename": path}}),
+                "Image is not in qcow2 format",
+            ),
+            (
+                json!({"driver": "raw", "node-name": "a", "size": 1000, "file": {"driver": "null-co"}}),
+                "Specified size is not multiple of 512",
+            ),
+        ];
+        for (options, words) in cases {
+            let blocks = Blocks::default();
+            assert_eq!(add(&blocks, options).unwrap_err(), words);
+            assert!(blocks.nodes().is_empty(), "nothing is left of what was refused");
+        }
+    }
+
+    #[test]
+    fn a_node_above_what_cannot_be_written_needs_leave_to_be_read_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let blocks = Blocks::default();
+        let path = image(&folder, "a.img");
+        add(&blocks, json!({"driver": "file", "filename": path, "node-name": "s", "read-only": true}))
+            .unwrap();
+        add(&blocks, json!({"driver": "raw", "node-name": "f", "file": "s"})).unwrap();
+        assert_eq!(attach(&blocks, "f", "/one", false).err().unwrap(), "Block node is read-only");
+        add(&blocks, json!({"driver": "raw", "node-name": "g", "file": "s", "auto-read-only": true}))
+            .unwrap();
+        let (disk, _hold) = attach(&blocks, "g", "/one", false).unwrap();
+        assert!(lock_disk(&disk).read_only());
+    }
+
+    #[test]
+    fn windows_discards_and_sizes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = image(&folder, "a.img");
+        let blocks = Blocks::default();
+        let below = json!({"driver": "file", "filename": path});
+        add(&blocks, json!({"driver": "raw", "node-name": "w", "offset": 512, "size": 1024, "file": below}))
+            .unwrap();
+        {
+            let (disk, _hold) = attach(&blocks, "w", "/one", false).unwrap();
+            assert_eq!(lock_disk(&disk).size(), 1024);
+            lock_disk(&disk).write_at(0, &[1; 512]).unwrap();
+            lock_disk(&disk).discard(0, 512).unwrap();
+            assert_eq!(blocks.resize("w", 2048).unwrap_err().text, "Cannot resize fixed-size raw disks");
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!((bytes[511], bytes[512], bytes[1024]), (5, 1, 5), "discard=ignore keeps what is there");
+        blocks.delete("w").unwrap();
+        assert!(blocks.nodes().is_empty(), "unnamed nodes go with the one that was made of them");
+        let blocks = libvirt(&path);
+        blocks.resize("f", 16384).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 16384);
+        assert_eq!(blocks.nodes()[1].virtual_size, 16384);
+    }
+
+    /// The packaged QEMU is the judge; without it the test prints a notice and passes.
+    #[test]
+    fn qemu_and_we_respect_each_others_locks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = image(&folder, "a.img");
+        let qemu = |input: &str| {
+            let child = std::process::Command::new("qemu-system-s390x")
+                .args(["-nodefaults", "-display", "none", "-S", "-m", "64M", "-qmp", "stdio", "-drive"])
+                .arg(format!("file={},format=raw", path.display()))
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::piped())
+                .spawn();
+            child.map(|mut child| {
+                let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+                child
+            })
+        };
+        let blocks = libvirt(&path);
+        let held = attach(&blocks, "f", "/one", false).unwrap();
+        let Ok(refused) = qemu("") else {
+            eprintln!("notice: qemu-system-s390x is not installed, nothing compared");
+            return;
+        };
+        let said = refused.wait_with_output().unwrap();
+        let words =
+            format!("Failed to get \"write\" lock\nIs another process using the image [{}]?", path.display());
+        assert!(String::from_utf8_lossy(&said.stderr).contains(&words), "{said:?}");
+        drop(held);
+        let quit = "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"quit\"}\n";
+        let said = qemu(quit).unwrap().wait_with_output().unwrap();
+        assert!(said.status.success(), "{said:?}");
+    }
+}
