@@ -1,7 +1,7 @@
 //! Dumps of the guest's memory and CPUs.
 
 use crate::call::Call;
-use crate::table::{Command, Reply, Requires};
+use crate::table::{Command, Reply};
 use crate::types::{Enum, Struct, Type, member, optional};
 use cloister_control::{ControlError, DumpProgress};
 use cloister_dump::{FORMATS, Target};
@@ -39,8 +39,7 @@ pub(crate) const ROWS: &[Command] = &[
         optional("begin", Type::Int),
         optional("length", Type::Int),
         optional("format", Type::Enum(&FORMAT)),
-    ])
-    .requires(Requires::Guest),
+    ]),
     Command::new("query-dump", "How far the last dump is.", |call| {
         Ok(describe(call.machine().dump_progress()))
     })

@@ -229,6 +229,7 @@ fn every_listed_command_works_and_returns_what_it_says() {
     let catalogue = cloister_cgs::catalogue(Target::S390x);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("image");
+    let dump = folder.path().join("dump");
     let refused = [
         ("query-pci", "no PCI bus"),
         ("system_wakeup", "wake-up from suspend is not supported by this guest"),
@@ -252,6 +253,7 @@ fn every_listed_command_works_and_returns_what_it_says() {
             "device_add" => json!({"driver":"virtio-rng-ccw","id":"d","rng":"r"}),
             "device_del" => json!({"id":"disk0"}),
             "memsave" | "pmemsave" => json!({"val":0,"size":1,"filename":file}),
+            "dump-guest-memory" => json!({"paging":false,"protocol":format!("file:{}", dump.display())}),
             "migrate" => json!({"uri":"tcp:127.0.0.1:1"}),
             "migrate-set-capabilities" => json!({"capabilities":[{"capability":"events","state":true}]}),
             "query-cpu-model-expansion" => json!({"type":"static","model":{"name":"z14"}}),
