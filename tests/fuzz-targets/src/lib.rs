@@ -24,7 +24,7 @@ use std::path::Path;
 pub type Run = fn(&[u8]);
 
 /// All functions by the name of their target in `fuzz/fuzz_targets`.
-pub const TARGETS: [(&str, Run); 31] = [
+pub const TARGETS: [(&str, Run); 33] = [
     ("keyval", keyval),
     ("blockdev", blockdev),
     ("flat", flat),
@@ -51,7 +51,9 @@ pub const TARGETS: [(&str, Run); 31] = [
     ("channel_program", devices::channel_program),
     ("sclp", devices::sclp),
     ("virtqueue", devices::virtqueue),
+    ("virtio_net", devices::virtio_net),
     ("virtio_ports", devices::virtio_ports),
+    ("netdev", netdev),
     ("qmp", monitor::qmp),
     ("qmp_stream", monitor::qmp_stream),
     ("human_monitor", human_monitor::human_monitor),
@@ -90,6 +92,14 @@ fn blockdev(bytes: &[u8]) {
             assert!(node.driver.file().into_iter().chain(node.driver.backing()).all(known), "{text:?}");
         }
         assert!(read.add_to(&nodes, &[]).is_err(), "{text:?}");
+    }
+}
+
+/// Network backends, as `-netdev` and the human monitor take them.
+fn netdev(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(read) = cloister_options::parse_netdev_text(&text) {
+        assert!(!read.id.is_empty(), "{text:?}");
     }
 }
 

@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| cloister_fuzz_targets::run("virtio_net", bytes));
