@@ -9,9 +9,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     for source in &guest.sources {
         println!("cargo:rerun-if-changed={}", source.display());
     }
-    // Where the host says that it has looked (the demo's part of the handshake).
+    // Where host and guest meet (the demo's part of the handshake).
     let symbol = |name| guest.symbol(name).ok_or(format!("demo.s defines no {name}"));
-    println!("cargo:rustc-env=DEMO_HOST_LOOKED={}", symbol("SHARED")? + symbol("HOST_LOOKED")?);
+    for name in
+        ["SHARED", "HOST_LOOKED", "HOST_GO_ON", "HOST_ATTEST", "HOST_SECRET", "ANSWERED_BLOCK", "ANSWERED"]
+    {
+        println!("cargo:rustc-env=DEMO_{name}={}", symbol(name)?);
+    }
     std::fs::write(Path::new(&std::env::var("OUT_DIR")?).join("demo.bin"), &guest.bytes)?;
     guest_tool()?;
     println!("cargo:rerun-if-changed=build.rs");

@@ -8,9 +8,10 @@
 #
 # For a look at its memory from outside, a command line that begins with "hold" makes it pause for ten seconds before
 # the last check. With "watch" it waits before, while the page is still shared, until the host writes a byte to
-# SHARED + HOST_LOOKED, for ten seconds at most.
+# SHARED + HOST_LOOKED, for ten seconds at most: 1 to go on, 2 for an attestation and 3 for a secret, whose requests
+# then stand at the start of the page.
 #
-# The device and the Ultravisor are in virtio-rng.inc and ultravisor.inc.
+# The device, the Ultravisor and the owner's requests are in virtio-rng.inc, ultravisor.inc and owner.inc.
 
         .include "macros.inc"
 
@@ -18,9 +19,15 @@
         .equ SCCB, 0x8000
         .equ WORK, 0x9000                 # private page: ORB, SCHIB, IRB, UVCB
         .equ PRIVATE, 0x40000             # private page: the marker
-        .equ SHARED, 0x50000              # shared page: everything of the device
+        .equ REQUEST, 0x42000             # private pages for the owner's requests
+        .equ ANSWER, 0x43000
+        .equ CALL, 0x44000
+        .equ SHARED, 0x50000              # shared page: everything of the device, then the owner's messages
 
-        .equ HOST_LOOKED, 0xff0           # in SHARED
+        .equ HOST_LOOKED, 0xff0           # in SHARED: what the host wants done
+        .equ HOST_GO_ON, 1
+        .equ HOST_ATTEST, 2
+        .equ HOST_SECRET, 3
 
         .equ SIGP_STOP, 5
         .equ LC_PROGRAM_CODE, 0x8e
@@ -141,9 +148,21 @@ wait_for_host:
         brasl   %r14, ten_seconds_over
         jz      1b
         br      %r10
-2:      say     text_looked
+2:      llgc    %r1, HOST_LOOKED(%r7)
+        mvi     HOST_LOOKED(%r7), 0
+        cghi    %r1, HOST_ATTEST
+        je      3f
+        cghi    %r1, HOST_SECRET
+        je      4f
+        say     text_looked
         brasl   %r14, console_flush
         br      %r10
+3:      brasl   %r14, give_attestation
+        brasl   %r14, start_clock
+        j       1b
+4:      brasl   %r14, take_secret
+        brasl   %r14, start_clock
+        j       1b
 
 # Waits for ten seconds if the command line says so.
 hold:
@@ -177,6 +196,7 @@ program_check:
         .include "console.inc"
         .include "ultravisor.inc"
         .include "virtio-rng.inc"
+        .include "owner.inc"
 
         .balign 8, 0
 program_check_psw:                        # 64-bit mode, disabled; the address is set at run time

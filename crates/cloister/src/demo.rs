@@ -6,6 +6,7 @@
 //!
 //! It proves nothing about a real machine: the platform is a model, and the text says so.
 
+mod owner;
 mod run;
 mod sev;
 mod view;
@@ -17,6 +18,7 @@ use cloister_crypto::SystemEntropy;
 use cloister_owner::host_key::VerifyOptions;
 use cloister_owner::image::{BootStages, CreateOptions, Report, Settings, Verification, create, inspect};
 use cloister_platform_store::{create_s390x, show};
+use owner::Owner;
 use run::{Boot, Run};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -76,10 +78,11 @@ impl Demo {
         let files = prepare(&folder, &stage)?;
 
         stage.title("2. The guest in the clear, for comparison");
-        let clear = run::run(&Boot::clear(&files), &stage)?;
+        let clear = run::run(&Boot::clear(&files), None, &stage)?;
 
         stage.title("3. The same guest as a Secure Execution guest");
-        let protected = run::run(&Boot::protected(&files, &files.image), &stage)?;
+        let owner = Owner::new(&files.image, &document(&files), &verification(&files))?;
+        let protected = run::run(&Boot::protected(&files, &files.image), Some(owner), &stage)?;
         if let (Some(path), Some(map)) = (&self.memory_map, protected.look.as_ref().and_then(Look::map)) {
             cloister_memory_map::write_picture(path, map)?;
             stage.say(&format!("host  | {} shows who owns each page", path.display()));
@@ -88,7 +91,7 @@ impl Demo {
         stage.title("4. The image with one bit flipped");
         let flipped_at = flip(&files)?;
         stage.say(&format!("bit 0 of byte {flipped_at:#x}, in the encrypted kernel"));
-        let altered = run::run(&Boot::protected(&files, &files.altered), &stage)?;
+        let altered = run::run(&Boot::protected(&files, &files.altered), None, &stage)?;
 
         // For the user's own runs: nobody is there for whom the guest would have to wait.
         let by_hand = folder.join("guest.img");
@@ -169,6 +172,10 @@ impl Stage {
         }
     }
 
+    fn owner(&self, line: &str) {
+        self.say(&format!("owner | {line}"));
+    }
+
     fn machine(&self, message: &str) {
         self.say(&format!("vmm   | {message}"));
     }
@@ -187,7 +194,7 @@ impl Verdict {
     }
 }
 
-fn verdicts(clear: &Run, protected: &Run, altered: &Run) -> [Verdict; 4] {
+fn verdicts(clear: &Run, protected: &Run, altered: &Run) -> [Verdict; 5] {
     let seen = |run: &Run| run.look.as_ref().is_some_and(Look::finds_secret);
     let noise = protected.look.as_ref().is_some_and(Look::is_noise);
     let refusal = altered.messages.iter().find_map(|message| refusal(message));
@@ -210,6 +217,11 @@ fn verdicts(clear: &Run, protected: &Run, altered: &Run) -> [Verdict; 4] {
             good: "the guest runs protected, uses virtio through a shared page, finds its secret intact"
                 .into(),
             bad: format!("the protected guest did not do its work ({})", protected.end),
+        },
+        Verdict {
+            holds: protected.owner.as_ref().is_some_and(Owner::satisfied),
+            good: "its owner attests it and gives it a secret that the host carries and never sees".into(),
+            bad: "the owner could not attest the guest or give it a secret".into(),
         },
         Verdict {
             holds: refusal.is_some() && !altered.says("protected: yes"),
@@ -254,26 +266,36 @@ fn prepare(folder: &Path, stage: &Stage) -> anyhow::Result<Files> {
 
 /// Makes an image of the guest for the model machine.
 fn pack(files: &Files, output: &Path, parmfile: Option<PathBuf>) -> anyhow::Result<Report> {
-    let of_platform = |name: &str| files.platform.join(name);
     let options = CreateOptions {
         kernel: files.kernel.clone(),
         ramdisk: None,
         parmfile,
         output: output.to_owned(),
         overwrite: false,
-        host_key_documents: vec![of_platform("host.crt")],
-        verification: Verification::Offline(VerifyOptions {
-            certificates: vec![of_platform("signing.crt")],
-            crls: vec![of_platform("root-ca.crl"), of_platform("signing.crl")],
-            root_ca: Some(of_platform("root-ca.crt")),
-            time: SystemTime::now(),
-        }),
+        host_key_documents: vec![document(files)],
+        verification: verification(files),
         cck: None,
         header_key: None,
         image_key: None,
         settings: Settings::default(),
     };
     Ok(create(&options, &BootStages::BUILT_IN, &mut SystemEntropy, &mut |_| {})?)
+}
+
+/// The model machine's host-key document.
+fn document(files: &Files) -> PathBuf {
+    files.platform.join("host.crt")
+}
+
+/// How its owner verifies it.
+fn verification(files: &Files) -> Verification {
+    let of_platform = |name: &str| files.platform.join(name);
+    Verification::Offline(VerifyOptions {
+        certificates: vec![of_platform("signing.crt")],
+        crls: vec![of_platform("root-ca.crl"), of_platform("signing.crl")],
+        root_ca: Some(of_platform("root-ca.crt")),
+        time: SystemTime::now(),
+    })
 }
 
 /// Copies the image with one bit changed in the middle of its first component; the byte's offset.

@@ -4,9 +4,9 @@
 //! work itself is in the owner's library, in the platform store and, inside a guest, in the crate of `/dev/uv`.
 
 mod attest;
-mod guest_tool;
-mod dump;
 mod disk;
+mod dump;
+mod guest_tool;
 mod host_key;
 mod image;
 mod keys;

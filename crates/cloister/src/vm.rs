@@ -68,14 +68,15 @@ fn start(mut line: CommandLine, catalogue: Catalogue, ready: Option<Ready>) -> a
     let rules = cloister_sandbox::Rules::of(&line);
     let hardware = Hardware::open(&line)?;
     // Programs can be run until the sandbox closes.
-    let helpers = Helpers::start(&line.netdevs).map_err(network_refusal)?;
+    let helpers = Helpers::start(&line.netdevs).map_err(|refused| network_refusal(*refused))?;
     // Before there are threads: most kernels can take files from a thread only together with its children.
     if !matches!(hardware, Hardware::None) {
         rules.guard(hardware.folder());
     }
     let desk = Attended(Desk::open(&line)?);
     let pid_file = line.pid_file.as_deref().map(PidFile::create).transpose()?;
-    let network = Network::open(&line.netdevs, helpers, desk.0.fds()).map_err(network_refusal)?;
+    let network =
+        Network::open(&line.netdevs, helpers, desk.0.fds()).map_err(|refused| network_refusal(*refused))?;
     let outlets = Outlets { network: Some(network), ..desk.0.outlets()? };
     let machine = wiring::any_machine(&line, hardware, outlets)?;
     for warning in machine.warnings() {

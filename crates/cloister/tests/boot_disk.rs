@@ -4,6 +4,7 @@
 //! Without the loader or the kernels these tests print a notice and pass, unless `CI` is set.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[expect(dead_code, reason = "each test binary uses a part of it")]
 mod common;
 
 use cloister_owner::disk::{DiskOptions, Source, create};

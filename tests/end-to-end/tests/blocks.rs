@@ -53,7 +53,9 @@ fn text(result: Result<(), ControlError>) -> String {
 #[test]
 fn a_disk_is_plugged_over_a_node_that_was_added_and_goes_before_it() {
     operate(&[], |machine| {
-        machine.blockdev_add(blockdev(json!({"driver": "null-co", "node-name": "z", "size": 1 << 20}))).unwrap();
+        machine
+            .blockdev_add(blockdev(json!({"driver": "null-co", "node-name": "z", "size": 1 << 20})))
+            .unwrap();
         machine.blockdev_add(blockdev(json!({"driver": "raw", "node-name": "y", "file": "z"}))).unwrap();
         machine.device_add(device(json!({"driver": "virtio-blk-ccw", "drive": "y", "id": "d"}))).unwrap();
         let blocks = machine.blocks();
@@ -63,7 +65,10 @@ fn a_disk_is_plugged_over_a_node_that_was_added_and_goes_before_it() {
         assert_eq!(text(machine.blockdev_del("y")), "Node y is in use");
         assert_eq!(text(machine.blockdev_del("z")), "Block device z is in use");
         let again = machine.device_add(device(json!({"driver": "virtio-blk-ccw", "drive": "y", "id": "e"})));
-        assert!(text(again).starts_with("Permission conflict on node 'y': permissions 'write' are both required by"));
+        assert!(
+            text(again)
+                .starts_with("Permission conflict on node 'y': permissions 'write' are both required by")
+        );
         machine.device_del("d").unwrap();
         machine.blockdev_del("y").unwrap();
         machine.blockdev_del("z").unwrap();

@@ -1,6 +1,7 @@
 //! One run of the demo's guest: its console, the host's look at it, its end.
 
-use super::view::Look;
+use super::owner::Owner;
+use super::view::{Look, stands_nowhere};
 use super::{Files, Stage, WATCH};
 use crate::{signals, wiring};
 use anyhow::{Context, bail};
@@ -64,6 +65,8 @@ pub(super) struct Run {
     pub(super) messages: Vec<String>,
     /// What the host found when the guest waited for it.
     pub(super) look: Option<Look>,
+    /// The owner's part, if it took part.
+    pub(super) owner: Option<Owner>,
     /// How it ended.
     pub(super) end: String,
     power_off: bool,
@@ -83,13 +86,14 @@ impl Run {
             "console": self.console,
             "messages": self.messages,
             "host_view": self.look.as_ref().map(Look::to_json),
+            "owner": self.owner.as_ref().map(Owner::to_json),
             "end": self.end,
         })
     }
 }
 
-/// Boots, and tells the stage what happens as it does.
-pub(super) fn run(boot: &Boot, stage: &Stage) -> anyhow::Result<Run> {
+/// Boots, and tells the stage what happens as it does. With an owner, who attests the guest and gives it a secret.
+pub(super) fn run(boot: &Boot, owner: Option<Owner>, stage: &Stage) -> anyhow::Result<Run> {
     let (sender, events) = channel();
     let machine = machine(boot, &sender)?;
     let mut run = Run {
@@ -97,6 +101,7 @@ pub(super) fn run(boot: &Boot, stage: &Stage) -> anyhow::Result<Run> {
         console: Vec::new(),
         messages: machine.warnings().to_vec(),
         look: None,
+        owner,
         end: String::new(),
         power_off: false,
     };
@@ -184,13 +189,60 @@ fn attend(machine: &S390Ccw, events: &Receiver<Event>, run: &mut Run, stage: &St
                 let look = Look::at(machine, address)?;
                 stage.host(&look);
                 run.look = Some(look);
-                let memory = machine.memory();
-                memory
-                    .write_slice(&[1], GuestAddress(host_looked()))
-                    .context("the host cannot write to the page that the guest shares")?;
+                answer(machine, run, stage, Moment::Looked)?;
+            } else if run.console.last().is_some_and(|line| line.starts_with("attestation: ")) {
+                answer(machine, run, stage, Moment::Attested)?;
+            } else if run.console.last().is_some_and(|line| line == "secret store closed") {
+                answer(machine, run, stage, Moment::Given)?;
             }
         }
     }
+}
+
+/// What the guest has just done.
+#[derive(Clone, Copy)]
+enum Moment {
+    Looked,
+    Attested,
+    Given,
+}
+
+/// The host carries messages between the guest and its owner through the shared page, and reads them all.
+fn answer(machine: &S390Ccw, run: &mut Run, stage: &Stage, moment: Moment) -> anyhow::Result<()> {
+    let memory = machine.memory();
+    let shared = number(env!("DEMO_SHARED"));
+    let unreachable = "the host cannot reach the page that the guest shares";
+    let mut next = number(env!("DEMO_HOST_GO_ON"));
+    if let Some(owner) = &mut run.owner {
+        let request = match moment {
+            Moment::Looked => {
+                next = number(env!("DEMO_HOST_ATTEST"));
+                Some(owner.attest(stage)?)
+            }
+            Moment::Attested => {
+                let mut page = vec![0; 4096];
+                memory.read_slice(&mut page, GuestAddress(shared)).context(unreachable)?;
+                let block = &page[number(env!("DEMO_ANSWERED_BLOCK")) as usize..];
+                let answer = &page[number(env!("DEMO_ANSWERED")) as usize..];
+                // A guest that the owner does not know gets nothing.
+                let request = owner.check(block, answer, stage)?;
+                if request.is_some() {
+                    next = number(env!("DEMO_HOST_SECRET"));
+                }
+                request
+            }
+            Moment::Given => {
+                let hidden = stands_nowhere(memory, owner.secret())?;
+                owner.given(&run.console, hidden, stage);
+                None
+            }
+        };
+        if let Some(request) = request {
+            memory.write_slice(&request, GuestAddress(shared)).context(unreachable)?;
+        }
+    }
+    let at = shared + number(env!("DEMO_HOST_LOOKED"));
+    memory.write_slice(&[next as u8], GuestAddress(at)).context(unreachable)
 }
 
 fn words(end: &End) -> String {
@@ -205,9 +257,9 @@ fn words(end: &End) -> String {
     }
 }
 
-/// Guest address of the byte by which the host says that it has looked; the build script writes it.
-fn host_looked() -> u64 {
-    env!("DEMO_HOST_LOOKED").parse().unwrap_or_default()
+/// A number of the guest's source, which the build script passes on.
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or_default()
 }
 
 const MACHINE_PV: &str = "s390-ccw-virtio,confidential-guest-support=pv0";

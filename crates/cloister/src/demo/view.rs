@@ -3,6 +3,7 @@
 use cloister_control::Machine as _;
 use cloister_machines::s390_ccw::S390Ccw;
 use cloister_memory_map::MemoryMap;
+use cloister_platform::HostMemory;
 use serde_json::{Value, json};
 use std::fmt;
 use vm_memory::{Bytes, GuestAddress};
@@ -86,6 +87,18 @@ impl fmt::Display for Look {
             None => write!(f, "stands nowhere in the host's mapping"),
         }
     }
+}
+
+/// Whether some bytes stand nowhere in what the host can read without asking.
+pub(super) fn stands_nowhere(memory: &HostMemory, bytes: &[u8]) -> anyhow::Result<bool> {
+    let mut page = vec![0; PAGE];
+    for start in (0..memory.size()).step_by(PAGE) {
+        memory.peek(start, &mut page)?;
+        if page.windows(bytes.len()).any(|found| found == bytes) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Most ranges of memory in the JSON.

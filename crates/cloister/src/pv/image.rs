@@ -1,7 +1,7 @@
 //! `cloister pv image`: making, reading and testing Secure Execution images.
 
-use super::keys::{HostKeys, warn};
 use super::hex;
+use super::keys::{HostKeys, warn};
 use crate::out;
 use anyhow::Context;
 use clap::{Args, Subcommand};

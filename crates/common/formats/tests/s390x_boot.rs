@@ -123,7 +123,7 @@ fn a_long_program_has_a_list_of_several_blocks() {
 #[test]
 fn a_damaged_map_is_refused_and_says_where() {
     let program = Program { parts: vec![Part { address: 0x10000, bytes: b"guest" }], entry: 0x10000 };
-    let good = disk(&[program.clone()], 1, 1);
+    let good = disk(std::slice::from_ref(&program), 1, 1);
     let refused = |at: usize, value: u8, words: &str| {
         let mut disk = good.clone();
         disk[at] ^= value;

@@ -176,13 +176,12 @@ fn registers(vm: &Vm, cpu: u16) -> Result<Registers, DumpError> {
     })
 }
 
+/// Takes a piece of memory and its place.
+type Give<'a> = &'a mut dyn FnMut(&[u8], u64) -> Result<(), DumpError>;
+
 /// Reads memory as a device does: what the guest shares as it is, what is private as the Ultravisor exports it. Pages
 /// that were never touched are zeros, and reading them would only make them.
-fn memory(
-    vm: &Vm,
-    part: &Range<u64>,
-    give: &mut dyn FnMut(&[u8], u64) -> Result<(), DumpError>,
-) -> Result<(), DumpError> {
+fn memory(vm: &Vm, part: &Range<u64>, give: Give<'_>) -> Result<(), DumpError> {
     let mut buffer = vec![0; MIB as usize];
     let mut at = part.start;
     for run in vm.page_states(part.start / PAGE..part.end.div_ceil(PAGE))? {

@@ -62,11 +62,11 @@ impl Network {
         netdevs: &[Netdev],
         mut helpers: Helpers,
         fds: Arc<FdStore>,
-    ) -> Result<Arc<Self>, (Netdev, NetworkError)> {
+    ) -> Result<Arc<Self>, Box<(Netdev, NetworkError)>> {
         let network = Arc::new(Self { netdevs: Mutex::default(), fds, listener: Listener::default() });
         for netdev in netdevs {
             let helper = helpers.take(&netdev.id);
-            network.make(netdev, helper).map_err(|why| (netdev.clone(), why))?;
+            network.make(netdev, helper).map_err(|why| Box::new((netdev.clone(), why)))?;
         }
         Ok(network)
     }

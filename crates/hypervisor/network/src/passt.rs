@@ -25,11 +25,12 @@ impl Helpers {
     ///
     /// # Errors
     /// The program is missing or refuses, for example because a port of `hostfwd=` is taken.
-    pub fn start(netdevs: &[Netdev]) -> Result<Self, (Netdev, NetworkError)> {
+    pub fn start(netdevs: &[Netdev]) -> Result<Self, Box<(Netdev, NetworkError)>> {
         let mut sockets = BTreeMap::new();
         for netdev in netdevs {
             if let NetBackend::User(user) = &netdev.backend {
-                sockets.insert(netdev.id.clone(), start(user).map_err(|why| (netdev.clone(), why))?);
+                sockets
+                    .insert(netdev.id.clone(), start(user).map_err(|why| Box::new((netdev.clone(), why)))?);
             }
         }
         Ok(Self(sockets))

@@ -1,4 +1,5 @@
 //! `-blockdev` in both forms, and the nodes that `-drive` turns into.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use cloister_options::{
     Backing, BlockNode, Catalogue, CommandLine, DetectZeroes, Invocation, NodeDriver, Outcome, Target, parse,

@@ -164,7 +164,7 @@ fn check_version(what: &'static str, version: u32, length: u32, expected: usize)
 /// Every page of memory has a component.
 fn check_loads(core: &Core, components: &Section) -> Result<(), DumpError> {
     let damaged = |text: String| Err(DumpError::Damaged(text));
-    if components.size % COMPONENTS_PER_MIB as u64 != 0 {
+    if !components.size.is_multiple_of(COMPONENTS_PER_MIB as u64) {
         return damaged(format!("{SECTION_COMPONENTS} has {} bytes", components.size));
     }
     let end = components.size / COMPONENT_SIZE as u64 * PAGE_SIZE as u64;

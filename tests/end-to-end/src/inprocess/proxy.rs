@@ -65,11 +65,11 @@ impl Proxy {
         let machine = std::thread::spawn(move || {
             let boot = Boot::protected(platform, &image).turns(u64::MAX);
             boot.on_line(move |line, world| {
-                while line == "ready" {
-                    match super::lock(&orders).recv() {
-                        Ok(Job::Look(look)) => look(world),
-                        Ok(Job::Go) | Err(_) => return,
-                    }
+                if line != "ready" {
+                    return;
+                }
+                while let Ok(Job::Look(look)) = super::lock(&orders).recv() {
+                    look(world);
                 }
             })
             .run()

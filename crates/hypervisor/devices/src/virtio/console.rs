@@ -675,7 +675,7 @@ impl<M: GuestMemory> VirtioDevice<M> for Console {
         match index {
             CONTROL_RECEIVE if multiport => self.report(mem, queue),
             CONTROL_TRANSMIT if multiport => self.control(mem, queue),
-            _ if index % 2 == 0 => self.receive(mem, Self::port_of(index), queue),
+            _ if index.is_multiple_of(2) => self.receive(mem, Self::port_of(index), queue),
             _ => self.transmit(mem, Self::port_of(index), queue),
         }
     }

@@ -195,7 +195,11 @@ impl VirtQueue {
     ///
     /// # Errors
     /// The used ring cannot be written.
-    pub fn push_used_all<M: GuestMemory>(&mut self, mem: &M, chains: &[(u16, u32)]) -> Result<(), QueueError> {
+    pub fn push_used_all<M: GuestMemory>(
+        &mut self,
+        mem: &M,
+        chains: &[(u16, u32)],
+    ) -> Result<(), QueueError> {
         if let &[(head, len)] = chains {
             return self.push_used(mem, head, len);
         }

@@ -14,11 +14,18 @@ const DEFAULT_BIOS: &str = "bios-256k.bin";
 /// Most bytes of an image that are read.
 const LIMIT: u64 = 64 << 20;
 
-/// The images in their places, the first of which CPUs start in; and what the user should hear.
-pub(super) fn read(
-    line: &CommandLine,
-    blocks: &Blocks,
-) -> Result<(Vec<Flash>, Vec<Hold>, Option<String>), MachineError> {
+/// The firmware of a machine.
+pub(super) struct Firmware {
+    /// The images in their places; CPUs start in the first.
+    pub(super) flashes: Vec<Flash>,
+    /// The nodes that they come from.
+    pub(super) holds: Vec<Hold>,
+    /// What the user should hear.
+    pub(super) said: Option<String>,
+}
+
+/// Reads the images.
+pub(super) fn read(line: &CommandLine, blocks: &Blocks) -> Result<Firmware, MachineError> {
     let units = units(line)?;
     if !units.is_empty() {
         if line.bios.is_some() {
@@ -35,7 +42,7 @@ pub(super) fn read(
             images.push((unit.name, bytes));
             holds.push(hold);
         }
-        return Ok((Flash::units(images, limit)?, holds, None));
+        return Ok(Firmware { flashes: Flash::units(images, limit)?, holds, said: None });
     }
     let found = match &line.bios {
         Some(path) => Some(in_folders(line, path)),
@@ -47,12 +54,13 @@ pub(super) fn read(
         Some(path) => {
             let load = |source| MachineError::Load { what: "PC BIOS", path: path.clone(), source };
             let bytes = file(&path).map_err(load)?;
-            Ok((vec![Flash::bios(path, bytes)?], Vec::new(), None))
+            Ok(Firmware { flashes: vec![Flash::bios(path, bytes)?], holds: Vec::new(), said: None })
         }
         None => {
             let said = "no firmware was given (-bios, -drive if=pflash): the guest gets a stand-in that halts, with \
                         the tables of a SEV firmware";
-            Ok((vec![Flash::bios(DEFAULT_BIOS.into(), stand_in())?], Vec::new(), Some(said.into())))
+            let flashes = vec![Flash::bios(DEFAULT_BIOS.into(), stand_in())?];
+            Ok(Firmware { flashes, holds: Vec::new(), said: Some(said.into()) })
         }
     }
 }

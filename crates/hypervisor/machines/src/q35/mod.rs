@@ -24,6 +24,7 @@ use cloister_platform::{Capabilities, Door, Vm};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use firmware::Firmware;
 pub use firmware::stand_in as stand_in_firmware;
 pub use sev::SevPlatform;
 
@@ -108,7 +109,7 @@ impl Q35 {
         }
 
         let blocks = Blocks::open(&line.block_nodes)?;
-        let (flashes, flash_holds, said) = firmware::read(line, &blocks)?;
+        let Firmware { flashes, holds: flash_holds, said } = firmware::read(line, &blocks)?;
         warnings.extend(said);
         let family = layout::Family::of(&line.machine.name);
         let limit = line.machine.properties.number("max-ram-below-4g").unwrap_or(0);

@@ -87,7 +87,9 @@ impl S390Ccw {
     pub(super) fn diag_288(&self, r1: u8, function: u64, seconds: u64, action: u64) -> Next {
         let now = self.guest_time();
         let done = self.timers.change(|state| match &mut state.watchdog {
-            Some(watchdog) if r1 % 2 == 0 => watchdog.diagnose(now, function, seconds, action).is_ok(),
+            Some(watchdog) if r1.is_multiple_of(2) => {
+                watchdog.diagnose(now, function, seconds, action).is_ok()
+            }
             _ => false,
         });
         Next::Complete(match done {

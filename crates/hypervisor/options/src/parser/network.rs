@@ -81,8 +81,11 @@ pub(crate) fn net(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
     Ok(())
 }
 
+/// The keys of an argument, and its type.
+type Members = (Map<String, Value>, String);
+
 /// The keys and the type; `None`: help was asked for.
-fn members(b: &mut Builder<'_>, given: &Given<'_>) -> Result<Option<(Map<String, Value>, String)>, Problem> {
+fn members(b: &mut Builder<'_>, given: &Given<'_>) -> Result<Option<Members>, Problem> {
     let flat: FlatOptions = crate::flat::parse_flat(given.value, Some("type"), true)?;
     if flat.help {
         b.ask(Topic::Netdevs);

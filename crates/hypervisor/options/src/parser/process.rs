@@ -89,9 +89,8 @@ fn set_actions(b: &mut Builder<'_>, properties: &Properties) {
 }
 
 pub(crate) fn watchdog_action(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
-    b.line.actions.watchdog = WatchdogAction::from_name(given.value).ok_or_else(|| Problem::DoesNotAccept {
-        name: "watchdog".to_owned(),
-        value: given.value.to_owned(),
+    b.line.actions.watchdog = WatchdogAction::from_name(given.value).ok_or_else(|| {
+        Problem::DoesNotAccept { name: "watchdog".to_owned(), value: given.value.to_owned() }
     })?;
     Ok(())
 }
