@@ -48,8 +48,12 @@ fn the_demo_shows_both_sides_and_leaves_nothing() {
         "guest | protected: yes",
         "guest | random bytes: ",
         "the secret stands nowhere in the host's mapping",
+        "owner | the measurement fits: my image, on my machine",
+        "owner | the checksum is that of my secret",
+        "host  | carried the request; the secret stands nowhere in its mapping",
         "guest | marker intact",
         "rc 102 rrc 1b",
+        "  ok     its owner attests it",
         "  ok     one flipped bit: the launch is refused",
     ] {
         assert!(out.contains(line), "'{line}' is missing in:\n{out}");
@@ -67,6 +71,8 @@ fn the_demo_prints_json() {
     let entropy = |view: &str| json["protected"]["host_view"][view]["entropy"].as_f64().unwrap();
     assert!(entropy("access") > 7.9 && entropy("mapping") < 0.1);
     assert_eq!(json["protected"]["host_view"]["secret_found_at"], Value::Array(Vec::new()));
+    assert_eq!(json["protected"]["owner"], serde_json::json!({"attested": true, "secret_given": true}));
+    assert_eq!(json["clear"]["owner"], Value::Null);
     assert_eq!(json["clear"]["host_view"]["secret_found_at"], serde_json::json!(["0x40000"]));
 }
 

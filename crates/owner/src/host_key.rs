@@ -112,13 +112,7 @@ impl Document {
 
     /// Reads a document from memory; `name` is only for the messages.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, OwnerError> {
-        let mut certificates = x509::certificates(name, bytes)?;
-        if certificates.len() != 1 {
-            return Err(
-                HostKeyError::NotOneCertificate { file: name.into(), count: certificates.len() }.into()
-            );
-        }
-        let certificate = certificates.remove(0);
+        let certificate = one_certificate(name, bytes)?;
         let key = certificate.p521_key()?;
         Ok(Self { certificate, key })
     }
@@ -161,13 +155,7 @@ impl UserCertificate {
 
     /// Reads one from memory; `name` is only for the messages.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, OwnerError> {
-        let mut certificates = x509::certificates(name, bytes)?;
-        if certificates.len() != 1 {
-            return Err(
-                HostKeyError::NotOneCertificate { file: name.into(), count: certificates.len() }.into()
-            );
-        }
-        Ok(Self(certificates.remove(0)))
+        Ok(Self(one_certificate(name, bytes)?))
     }
 
     /// Where it came from.
@@ -195,6 +183,18 @@ pub struct Evidence<'a> {
     pub root_ca: Named<'a>,
     /// The moment at which everything must be valid.
     pub time: SystemTime,
+}
+
+/// The one certificate of a file.
+fn one_certificate(name: &str, bytes: &[u8]) -> Result<Cert, OwnerError> {
+    let mut certificates = x509::certificates(name, bytes)?;
+    match (certificates.pop(), certificates.len()) {
+        (Some(certificate), 0) => Ok(certificate),
+        (last, others) => {
+            let count = others + usize::from(last.is_some());
+            Err(HostKeyError::NotOneCertificate { file: name.into(), count }.into())
+        }
+    }
 }
 
 /// Reads the documents of the machines that may have a secret, and verifies them as the user said.

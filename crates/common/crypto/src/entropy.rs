@@ -1,7 +1,9 @@
 //! The one source of random bytes.
 
+use std::convert::Infallible;
 use std::fmt;
 
+use rsa::rand_core::{TryCryptoRng, TryRng};
 use zeroize::ZeroizeOnDrop;
 
 use crate::hash::Sha256;
@@ -68,3 +70,29 @@ impl fmt::Debug for SeededEntropy {
         f.write_str("SeededEntropy(..)")
     }
 }
+
+/// [`Entropy`] as RustCrypto's libraries want it.
+pub struct EntropyRng<'a>(pub &'a mut dyn Entropy);
+
+impl TryRng for EntropyRng<'_> {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        let mut bytes = [0; 4];
+        self.0.fill(&mut bytes);
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let mut bytes = [0; 8];
+        self.0.fill(&mut bytes);
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.0.fill(bytes);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for EntropyRng<'_> {}

@@ -23,7 +23,7 @@ mod xts;
 
 pub use aes_block::Aes128Block;
 pub use ctr::aes128_ctr;
-pub use entropy::{Entropy, SeededEntropy, SystemEntropy};
+pub use entropy::{Entropy, EntropyRng, SeededEntropy, SystemEntropy};
 pub use gcm::{Aes256Gcm, GCM_IV_SIZE, GCM_TAG_SIZE};
 pub use hash::{
     Sha256, Sha384, Sha512, hkdf_sha512, hmac_sha256, hmac_sha512, kbkdf_hmac_sha256_le, sha256, sha384,

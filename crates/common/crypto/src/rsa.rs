@@ -1,17 +1,15 @@
 //! RSASSA-PSS (RFC 8017, section 8.1) with a salt as long as the digest and little-endian numbers.
 
-use std::convert::Infallible;
 use std::fmt;
 
 use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use rsa::pss::Pss;
-use rsa::rand_core::{TryCryptoRng, TryRng};
 use rsa::traits::PublicKeyParts;
 use rsa::{BoxedUint, RsaPrivateKey, RsaPublicKey};
 use sha2::{Sha256, Sha384};
 use zeroize::Zeroizing;
 
-use crate::{Entropy, Error, sha256, sha384};
+use crate::{Entropy, EntropyRng, Error, sha256, sha384};
 
 /// The digest under a PSS signature, which is that of its mask generation too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +30,7 @@ impl RsaSecret {
     /// # Errors
     /// [`Error::InvalidRsaKey`] for a size the library does not make.
     pub fn generate(entropy: &mut dyn Entropy, bits: usize) -> Result<Self, Error> {
-        RsaPrivateKey::new(&mut Source(entropy), bits).map(Self).map_err(|_| Error::InvalidRsaKey)
+        RsaPrivateKey::new(&mut EntropyRng(entropy), bits).map(Self).map_err(|_| Error::InvalidRsaKey)
     }
 
     /// Reads a key in PKCS #8 DER.
@@ -64,7 +62,7 @@ impl RsaSecret {
         hash: PssHash,
         message: &[u8],
     ) -> Result<Vec<u8>, Error> {
-        let mut source = Source(entropy);
+        let mut source = EntropyRng(entropy);
         let signature = match hash {
             PssHash::Sha256 => self.0.sign_with_rng(&mut source, Pss::<Sha256>::new(), &sha256(message)),
             PssHash::Sha384 => self.0.sign_with_rng(&mut source, Pss::<Sha384>::new(), &sha384(message)),
@@ -142,29 +140,3 @@ impl fmt::Debug for RsaPublic {
         write!(f, "RsaPublic({} bits)", self.bits())
     }
 }
-
-/// [`Entropy`] as the library wants it.
-struct Source<'a>(&'a mut dyn Entropy);
-
-impl TryRng for Source<'_> {
-    type Error = Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        let mut bytes = [0; 4];
-        self.0.fill(&mut bytes);
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        let mut bytes = [0; 8];
-        self.0.fill(&mut bytes);
-        Ok(u64::from_le_bytes(bytes))
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
-        self.0.fill(bytes);
-        Ok(())
-    }
-}
-
-impl TryCryptoRng for Source<'_> {}

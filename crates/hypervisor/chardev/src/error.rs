@@ -95,9 +95,12 @@ pub enum ChardevError {
         /// The kernel's reason.
         source: io::Error,
     },
-    /// `closefd`, `remove-fd`, `fd=NAME`: nothing has that name.
+    /// `closefd`, `remove-fd`: nothing has that name.
     #[error("File descriptor named '{0}' not found")]
     NoSuchFd(String),
+    /// `fd=NAME`, `fd:NAME`: nothing has that name.
+    #[error("File descriptor named '{0}' has not been found")]
+    UnknownFd(String),
     /// `getfd` with a name that could be a number.
     #[error("Parameter 'fdname' expects a name not starting with a digit")]
     FdName,
@@ -149,7 +152,7 @@ pub enum ChardevError {
 }
 
 /// An error's text as strerror(3) says it, without the number that std adds.
-pub(crate) struct Words<'a>(pub(crate) &'a io::Error);
+pub struct Words<'a>(pub &'a io::Error);
 
 impl fmt::Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

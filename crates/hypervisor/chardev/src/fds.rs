@@ -146,12 +146,21 @@ impl FdStore {
         Ok(())
     }
 
-    /// Takes a named descriptor away; `closefd` drops it.
+    /// Takes a named descriptor away, to use it.
     ///
     /// # Errors
     /// There is none of that name.
     pub fn take(&self, name: &str) -> Result<OwnedFd, ChardevError> {
-        self.lock().named.remove(name).ok_or_else(|| ChardevError::NoSuchFd(name.to_owned()))
+        self.lock().named.remove(name).ok_or_else(|| ChardevError::UnknownFd(name.to_owned()))
+    }
+
+    /// `closefd`.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn close(&self, name: &str) -> Result<(), ChardevError> {
+        let closed = self.lock().named.remove(name);
+        closed.map(drop).ok_or_else(|| ChardevError::NoSuchFd(name.to_owned()))
     }
 
     /// Opens a file by name; `/dev/fdset/N` is a duplicate of the member of set N with that access mode.
@@ -261,7 +270,8 @@ mod tests {
         store.name("a", tempfile::tempfile().unwrap().into()).unwrap();
         store.name("a", tempfile::tempfile().unwrap().into()).unwrap();
         store.take("a").unwrap();
-        assert_eq!(store.take("a").unwrap_err().to_string(), "File descriptor named 'a' not found");
+        assert_eq!(store.close("a").unwrap_err().to_string(), "File descriptor named 'a' not found");
+        assert_eq!(store.take("a").unwrap_err().to_string(), "File descriptor named 'a' has not been found");
         assert!(store.name("1a", tempfile::tempfile().unwrap().into()).is_err());
     }
 

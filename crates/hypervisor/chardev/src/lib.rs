@@ -65,8 +65,9 @@ mod state;
 mod terminal;
 
 pub use device::{Chardev, ChardevInfo, Received, SendError, Sender, Session, SessionPort, StreamPort};
-pub use error::ChardevError;
+pub use error::{ChardevError, Words};
 pub use fds::{FdInfo, FdSetInfo, FdStore, inherited};
+pub use socket::unix_address;
 pub use state::{StreamEvent, StreamInput};
 pub use terminal::{Escape, HELP, Key, RawTerminal, TERMINATED};
 

@@ -41,7 +41,7 @@ impl Listener {
         let no_delay = spec.no_delay;
         match &spec.address {
             SocketAddress::Unix { path, abstract_, tight } => {
-                let address = unix_address(path, *abstract_, *tight)?;
+                let address = address(path, *abstract_, *tight)?;
                 let name = unix_name(path, *abstract_, *tight);
                 let path = if *abstract_ { None } else { Some(absolute(path)) };
                 // A socket that an earlier run left behind; anything else there is not ours to remove.
@@ -162,7 +162,7 @@ impl Target {
         };
         let begun = match &self.address {
             SocketAddress::Unix { path, abstract_, tight } => {
-                let address = unix_address(path, *abstract_, *tight)?;
+                let address = address(path, *abstract_, *tight)?;
                 begin(AddressFamily::UNIX, &|fd| net::connect(fd, &address))
             }
             SocketAddress::Inet { host, port } => {
@@ -253,21 +253,25 @@ fn resolve(host: &str, port: u16, default: &str) -> Result<Vec<SocketAddr>, Char
     Ok((asked, port).to_socket_addrs().map_err(fail)?.collect())
 }
 
-fn unix_address(path: &Path, is_abstract: bool, tight: bool) -> Result<SocketAddrUnix, ChardevError> {
+/// The address of a UNIX socket, in the file system or abstract; nothing if the path is too long. An abstract name that
+/// is not tight is filled up with zeros, as QEMU does it.
+pub fn unix_address(path: &Path, is_abstract: bool, tight: bool) -> Option<SocketAddrUnix> {
     use std::os::unix::ffi::OsStrExt;
-    let too_long = |_| ChardevError::PathTooLong { path: path.to_owned() };
-    let length = path.as_os_str().len();
-    if length > MOST {
-        return Err(too_long(Errno::NAMETOOLONG));
+    if path.as_os_str().len() > MOST {
+        return None;
     }
     if !is_abstract {
-        return SocketAddrUnix::new(path).map_err(too_long);
+        return SocketAddrUnix::new(path).ok();
     }
     let mut name = path.as_os_str().as_bytes().to_vec();
     if !tight {
         name.resize(MOST, 0);
     }
-    SocketAddrUnix::new_abstract_name(&name).map_err(too_long)
+    SocketAddrUnix::new_abstract_name(&name).ok()
+}
+
+fn address(path: &Path, is_abstract: bool, tight: bool) -> Result<SocketAddrUnix, ChardevError> {
+    unix_address(path, is_abstract, tight).ok_or_else(|| ChardevError::PathTooLong { path: path.to_owned() })
 }
 
 fn unix_name(path: &Path, is_abstract: bool, tight: bool) -> String {

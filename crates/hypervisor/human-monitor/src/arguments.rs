@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Word(Completes),
     /// The name of a file, perhaps in double quotes.
     File,
+    /// As [`Kind::File`], by the name that QEMU gives to a missing one of some commands.
+    Filename,
     /// Everything that is left.
     Rest(Completes),
 }
@@ -134,8 +136,8 @@ impl Arguments {
                 let (value, after) = read.map_err(|error| error.to_string())?;
                 (Value::Number(value), after)
             }
-            Kind::Word(_) | Kind::File => {
-                let what = if kind == Kind::File { "filename" } else { "string" };
+            Kind::Word(_) | Kind::File | Kind::Filename => {
+                let what = if kind == Kind::Filename { "filename" } else { "string" };
                 let (word, after) = quoted_word(rest).ok_or_else(|| format!("{command}: {what} expected"))?;
                 (Value::Text(word), after)
             }

@@ -59,7 +59,7 @@ impl Monitor {
         let flags = before.split_ascii_whitespace().skip(1).filter(|word| word.starts_with('-')).count();
         let mut wanted = parameters.iter().filter(|p| !matches!(p.kind, Kind::Flag(_) | Kind::Format));
         match wanted.nth(given.saturating_sub(flags)).map(|parameter| parameter.kind) {
-            Some(Kind::File) => files(before, last),
+            Some(Kind::File | Kind::Filename) => files(before, last),
             Some(Kind::Word(completes) | Kind::Rest(completes)) => {
                 proposals(before, last, self.proposals_for(completes))
             }

@@ -3,7 +3,7 @@
 //! Names, parameters and help texts are QEMU's where it has the command.
 
 use crate::arguments::Completes::{self, Nothing};
-use crate::arguments::Kind::{File, Flag, Format, Number, NumberBeforeFile, Rest, Word};
+use crate::arguments::Kind::{File, Filename, Flag, Format, Number, NumberBeforeFile, Rest, Word};
 use crate::arguments::{Arguments, Kind, Parameter, split_word};
 use crate::{Answer, Monitor, Refusal, addition, control, dump, info, memory, network, registers};
 use std::fmt::Write;
@@ -55,7 +55,7 @@ pub(crate) const COMMANDS: &[Command] = commands! {
         "driver[,prop=value][,...]", "add device, like -device on the command line" => addition::device_add;
     "device_del" [must(Word(Completes::DeviceId))] "device", "remove device" => addition::device_del;
     "dump-guest-memory" [may(Flag('p')), may(Flag('d')), may(Flag('w')), may(Flag('z')), may(Flag('l')), may(Flag('s')),
-        must(File), may(Number), may(Number)]
+        must(Filename), may(Number), may(Number)]
         "[-p] [-d] [-z|-l|-s|-w] filename [begin length]",
         "dump guest memory into file 'filename'.\n\t\t\t-p: do paging to get guest's memory mapping.\n\t\t\t-d: return immediately (do not wait for completion).\n\t\t\t-z, -l, -s, -w: formats that are not available here.\n\t\t\tbegin: the starting physical address.\n\t\t\tlength: the memory size, in bytes."
         => dump::dump;

@@ -1,6 +1,6 @@
 //! What can go wrong with a backend, for the user.
 
-use std::fmt;
+use cloister_chardev::Words;
 use std::io;
 use thiserror::Error;
 
@@ -86,14 +86,4 @@ pub enum NetworkError {
         /// The kernel's reason.
         source: io::Error,
     },
-}
-
-/// The words of an error without its number.
-pub(crate) struct Words<'a>(pub(crate) &'a io::Error);
-
-impl fmt::Display for Words<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.to_string();
-        f.write_str(text.split(" (os error").next().unwrap_or(&text))
-    }
 }

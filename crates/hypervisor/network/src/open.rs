@@ -16,7 +16,6 @@ use rustix::net::{
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -272,20 +271,8 @@ fn unix_socket(kind: SocketType) -> io::Result<OwnedFd> {
 }
 
 fn unix_address(path: &Path, is_abstract: bool, tight: bool) -> Result<SocketAddrUnix, NetworkError> {
-    /// Bytes of a name: unix(7), sun_path has 108, one of which is the zero after a path or before an abstract name.
-    const MOST: usize = 107;
-    let too_long = |_| NetworkError::Path(path.display().to_string());
-    if path.as_os_str().len() > MOST {
-        return Err(too_long(Errno::NAMETOOLONG));
-    }
-    if !is_abstract {
-        return SocketAddrUnix::new(path).map_err(too_long);
-    }
-    let mut name = path.as_os_str().as_bytes().to_vec();
-    if !tight {
-        name.resize(MOST, 0);
-    }
-    SocketAddrUnix::new_abstract_name(&name).map_err(too_long)
+    let address = cloister_chardev::unix_address(path, is_abstract, tight);
+    address.ok_or_else(|| NetworkError::Path(path.display().to_string()))
 }
 
 fn resolve(host: &str, port: u16, default: &str) -> Result<Vec<SocketAddr>, NetworkError> {

@@ -2,10 +2,10 @@
 //! [`Link`]'s queues.
 
 use crate::PACKET_LIMIT;
-use crate::error::Words;
 use crate::link::{Framing, Link, Peer};
 use crate::network::{Listener, NetEvent};
 use crate::open::Way;
+use cloister_chardev::Words;
 use cloister_options::SocketAddress;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;

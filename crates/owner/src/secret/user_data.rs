@@ -4,14 +4,12 @@
 //! but its tag, with zeros in its own place (s390-tools, `pvsecret-verify(1)`), and is made with SHA-512: ECDSA, or RSA with the
 //! padding PSS (RFC 8017, 8.1) and a salt of any length.
 
-use std::convert::Infallible;
 use std::fmt;
 
-use cloister_crypto::{Entropy, sha512};
+use cloister_crypto::{Entropy, EntropyRng, sha512};
 use p521::ecdsa::signature::hazmat::PrehashSigner;
 use p521::pkcs8::DecodePrivateKey;
 use rsa::pkcs1::DecodeRsaPrivateKey;
-use rsa::rand_core::{TryCryptoRng, TryRng};
 use rsa::traits::PublicKeyParts;
 
 use super::SecretError;
@@ -75,7 +73,7 @@ impl SigningKey {
             }
             Key::Rsa2048(key) | Key::Rsa3072(key) => {
                 let padding = rsa::Pss::<sha2::Sha512>::new();
-                key.sign_with_rng(&mut Source(entropy), padding, &digest).map_err(|_| failed())
+                key.sign_with_rng(&mut EntropyRng(entropy), padding, &digest).map_err(|_| failed())
             }
         }
     }
@@ -186,29 +184,3 @@ pub(super) const RSA_3072: u16 = 4;
 const EC_SIGNATURE: usize = 139;
 /// Where its size stands: behind the signature and five reserved bytes.
 const EC_SIZE_AT: usize = 256 + EC_SIGNATURE + 5;
-
-/// [`Entropy`] as the library wants it.
-struct Source<'a>(&'a mut dyn Entropy);
-
-impl TryRng for Source<'_> {
-    type Error = Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        let mut bytes = [0; 4];
-        self.0.fill(&mut bytes);
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        let mut bytes = [0; 8];
-        self.0.fill(&mut bytes);
-        Ok(u64::from_le_bytes(bytes))
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
-        self.0.fill(bytes);
-        Ok(())
-    }
-}
-
-impl TryCryptoRng for Source<'_> {}

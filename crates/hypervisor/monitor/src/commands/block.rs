@@ -62,6 +62,25 @@ const BLOCK: Struct = Struct::new(
     ],
 );
 
+/// Statistics of an interval; none is ever kept.
+const TIMED: Struct = Struct::new(
+    "BlockDeviceTimedStats",
+    &[
+        member("interval_length", Type::Int),
+        member("min_rd_latency_ns", Type::Int),
+        member("max_rd_latency_ns", Type::Int),
+        member("avg_rd_latency_ns", Type::Int),
+        member("min_wr_latency_ns", Type::Int),
+        member("max_wr_latency_ns", Type::Int),
+        member("avg_wr_latency_ns", Type::Int),
+        member("min_flush_latency_ns", Type::Int),
+        member("max_flush_latency_ns", Type::Int),
+        member("avg_flush_latency_ns", Type::Int),
+        member("avg_rd_queue_depth", Type::Number),
+        member("avg_wr_queue_depth", Type::Number),
+    ],
+);
+
 const STATS: Struct = Struct::new(
     "BlockDeviceStats",
     &[
@@ -91,7 +110,7 @@ const STATS: Struct = Struct::new(
         member("invalid_unmap_operations", Type::Int),
         member("account_invalid", Type::Bool),
         member("account_failed", Type::Bool),
-        member("timed_stats", Type::List(&Type::Any)),
+        member("timed_stats", Type::List(&Type::Struct(&TIMED))),
     ],
 );
 
@@ -142,7 +161,6 @@ static QCOW2: Struct = Struct::new(
         optional("pass-discard-request", Type::Bool),
         optional("pass-discard-snapshot", Type::Bool),
         optional("pass-discard-other", Type::Bool),
-        optional("discard-no-unref", Type::Bool),
         optional("cache-size", Type::Int),
         optional("l2-cache-size", Type::Int),
         optional("l2-cache-entry-size", Type::Int),

@@ -17,7 +17,7 @@ pub(crate) const ROWS: &[Command] = &[
     Command::new("getfd", "Gives a descriptor passed with SCM_RIGHTS a name.", getfd)
         .takes(&[member("fdname", Type::Str)]),
     Command::new("closefd", "Closes a descriptor with a name.", |call| {
-        call.monitor().fds().take(call.required("fdname")).map_err(refusal).map(|_closed| json!({}))
+        call.monitor().fds().close(call.required("fdname")).map_err(refusal).map(|()| json!({}))
     })
     .takes(&[member("fdname", Type::Str)]),
     Command::new("add-fd", "Puts a passed descriptor into a set; `/dev/fdset/N` then opens it.", add_fd)

@@ -51,12 +51,15 @@ const UNIX: Struct = Struct::new(
     "UnixSocketAddress",
     &[member("path", Type::Str), optional("abstract", Type::Bool), optional("tight", Type::Bool)],
 );
+/// No backend has one; a client of the schema knows it.
+const VSOCK: Struct =
+    Struct::new("VsockSocketAddress", &[member("cid", Type::Str), member("port", Type::Str)]);
 const FD: Struct = Struct::new("String", &[member("str", Type::Str)]);
 const ADDRESS: Union = Union {
     name: "SocketAddress",
     base: &[member("type", Type::Enum(&ADDRESS_KIND))],
     tag: "type",
-    variants: &[("inet", &INET), ("unix", &UNIX), ("fd", &FD)],
+    variants: &[("inet", &INET), ("unix", &UNIX), ("vsock", &VSOCK), ("fd", &FD)],
 };
 
 /// Members of `NETDEV_STREAM_CONNECTED`.

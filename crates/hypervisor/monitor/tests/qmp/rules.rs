@@ -238,6 +238,13 @@ fn every_listed_command_works_and_returns_what_it_says() {
         ("memsave", "there is no guest to look into"),
         ("pmemsave", "there is no guest to look into"),
         ("query-confidential-memory", "there is no guest to look into"),
+        // The fake machine has neither disks nor a network; whole machines are tested with both.
+        ("blockdev-add", "this machine has no block layer"),
+        ("blockdev-del", "Failed to find node with node-name='n'"),
+        ("block_resize", "Cannot find device='' nor node-name='n'"),
+        ("netdev_add", "this machine has no network devices"),
+        ("netdev_del", "Device 'n' not found"),
+        ("set_link", "Device 'n' not found"),
     ];
     let mut worked = 0;
     for command in commands(Target::S390x).filter(|command| command.name != "qmp_capabilities") {
@@ -250,6 +257,12 @@ fn every_listed_command_works_and_returns_what_it_says() {
             "qom-list-properties" | "device-list-properties" => json!({"typename":"virtio-blk-ccw"}),
             "object-add" => json!({"qom-type":"rng-random","id":"r","filename":"/dev/urandom"}),
             "object-del" => json!({"id":"r"}),
+            "blockdev-add" => json!({"driver":"null-co","node-name":"n"}),
+            "blockdev-del" => json!({"node-name":"n"}),
+            "block_resize" => json!({"node-name":"n","size":512}),
+            "netdev_add" => json!({"type":"socket","id":"n","listen":":0"}),
+            "netdev_del" => json!({"id":"n"}),
+            "set_link" => json!({"name":"n","up":true}),
             "device_add" => json!({"driver":"virtio-rng-ccw","id":"d","rng":"r"}),
             "device_del" => json!({"id":"disk0"}),
             "memsave" | "pmemsave" => json!({"val":0,"size":1,"filename":file}),

@@ -202,7 +202,7 @@ fn user(members: &Members<'_>) -> Result<UserNet, Problem> {
 }
 
 fn mask(prefix: u8) -> u32 {
-    u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
+    u32::MAX.checked_shl(32u32.saturating_sub(u32::from(prefix))).unwrap_or(0)
 }
 
 /// `10.0.2.0/24`, `10.0.2.0/255.255.255.0`, or an address whose class gives the length.
@@ -229,7 +229,7 @@ fn network(text: &str) -> Option<(Ipv4Addr, u8)> {
         }
     };
     // Host, DNS and guest must have room.
-    (4..=28).contains(&prefix).then_some((Ipv4Addr::from(u32::from(address) & mask(prefix)), prefix))
+    (4..=28).contains(&prefix).then(|| (Ipv4Addr::from(u32::from(address) & mask(prefix)), prefix))
 }
 
 enum Rule {
