@@ -639,4 +639,4 @@ text_list:
 text_index:
         .asciz  "there is no secret with this index\n"; .balign 2, 0
 text_number:
-        .asciz  "the index is no number\n"; .balign 2, 0
+        .asciz  "the index is no number\n"; .balign 8, 0

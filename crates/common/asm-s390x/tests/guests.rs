@@ -290,6 +290,9 @@ fn copy_of_sources(changes: &[(&str, &str, String)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("temporary folder");
     for entry in std::fs::read_dir(source("")).expect("guests/s390x") {
         let path = entry.expect("readable folder").path();
+        if path.is_dir() {
+            continue;
+        }
         let name = path.file_name().expect("a file name");
         let mut text = std::fs::read_to_string(&path).expect("a text file");
         for (_, from, to) in changes.iter().filter(|(file, ..)| name == *file) {
