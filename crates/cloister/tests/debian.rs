@@ -39,7 +39,7 @@ fn debian_boots_to_a_login_in_a_protected_guest_with_its_disk_behind_bounce_buff
     assert_eq!(guest.asks("cat /sys/firmware/uv/prot_virt_guest"), "1");
     assert_eq!(
         guest.asks(
-            "echo 3 >/proc/sys/vm/drop_caches; md5sum --quiet -c /var/lib/dpkg/info/bash.md5sums; echo $?"
+            "echo 3 >/proc/sys/vm/drop_caches; cd /; grep usr/bin/ /var/lib/dpkg/info/bash.md5sums | md5sum --quiet -c; echo $?"
         ),
         "0"
     );
