@@ -60,7 +60,7 @@ fn machines_are_refused_in_words() {
     std::fs::write(place.path("odd.fd"), vec![0; 0x1800]).unwrap();
     for (options, words) in [
         ("-S -M q35 -drive file=disk.img", "no disks in this version"),
-        ("-S -M q35,pflash0=node", "nodes of -blockdev are not part of this version of Cloister"),
+        ("-S -M q35,pflash0=node", "Property 'cfi.pflash01.drive' can't find value 'node'"),
         ("-S -M q35 -bios odd.fd", "could not load PC BIOS 'odd.fd'"),
         ("-S -M q35 -bios nowhere.fd", "could not load PC BIOS 'nowhere.fd'"),
         ("-S -M q35 -pflash odd.fd", "has invalid size 6144"),
