@@ -30,9 +30,14 @@ pub enum Decode {
     Once,
 }
 
-/// Decoded blocks of one CPU, direct-mapped: a new block takes the place of one with the same hash.
+/// Decoded blocks of one CPU, direct-mapped: a new block takes the place of one with the same hash. The table begins
+/// small and grows with what the guest executes, so that a CPU that only waits costs next to nothing.
 pub struct CodeCache<B> {
     slots: Box<[Option<Slot<B>>]>,
+    /// As far as the table may grow.
+    most: usize,
+    /// Blocks that have given way to others since the table had its size.
+    displaced: usize,
     serial: u32,
     /// By hash of the page: how often its blocks went stale lately, and until when it is not cached.
     churn: Box<[Churn; CHURN]>,
@@ -71,11 +76,13 @@ impl CodeKey {
 }
 
 impl<B> CodeCache<B> {
-    /// A cache of `blocks`, rounded up to a power of two.
+    /// A cache of at most `blocks`, rounded up to a power of two.
     pub fn new(blocks: usize) -> Self {
-        let blocks = blocks.clamp(16, 1 << 24).next_power_of_two();
+        let most = blocks.clamp(16, 1 << 24).next_power_of_two();
         Self {
-            slots: std::iter::repeat_with(|| None).take(blocks).collect(),
+            slots: empty(most.min(FIRST_SIZE)),
+            most,
+            displaced: 0,
             serial: 0,
             churn: Box::new([Churn::default(); CHURN]),
             inserted: 0,
@@ -132,6 +139,12 @@ impl<B> CodeCache<B> {
         second: Option<(u64, CodeStamp)>,
         block: B,
     ) -> BlockLink {
+        if self.slots[self.index(key)].as_ref().is_some_and(|slot| slot.key != key) {
+            self.displaced += 1;
+            if self.displaced > self.slots.len() / 4 && self.slots.len() < self.most {
+                self.grow();
+            }
+        }
         let at = self.index(key);
         self.serial = self.serial.wrapping_add(1);
         self.inserted += 1;
@@ -143,6 +156,20 @@ impl<B> CodeCache<B> {
     pub fn clear(&mut self) {
         self.slots.fill_with(|| None);
         self.churn.fill(Churn::default());
+    }
+
+    /// Gives each block of the table a place in one of twice the size. Links to them lead nowhere then, and are made
+    /// again when they are next followed.
+    #[cold]
+    fn grow(&mut self) {
+        let larger = empty(self.slots.len() * 2);
+        let old = std::mem::replace(&mut self.slots, larger);
+        self.displaced = 0;
+        for slot in old.into_iter().flatten() {
+            let at = self.index(slot.key);
+            self.serial = self.serial.wrapping_add(1);
+            self.slots[at] = Some(Slot { serial: self.serial, ..slot });
+        }
     }
 
     #[inline(always)]
@@ -160,6 +187,12 @@ impl<B> Slot<B> {
     }
 }
 
+fn empty<B>(slots: usize) -> Box<[Option<Slot<B>>]> {
+    std::iter::repeat_with(|| None).take(slots).collect()
+}
+
+/// Blocks of a table that has not grown yet.
+const FIRST_SIZE: usize = 1 << 12;
 const CHURN: usize = 256;
 /// Stale blocks of one page, within so many blocks decoded, that make it not worth caching for a while.
 const CHURN_LIMIT: u32 = 64;
@@ -213,6 +246,23 @@ mod tests {
         assert_eq!(cache.follow(&storage, next), Some(&2));
         cache.clear();
         assert_eq!(cache.follow(&storage, next), None);
+    }
+
+    #[test]
+    fn a_table_grows_with_its_blocks_and_keeps_them() {
+        let storage = Storage::new(64 << 20).unwrap();
+        let mut cache = CodeCache::new(1 << 13);
+        let keys: Vec<_> = (0..8192).map(|page| CodeKey::new(page, 0x40, 0)).collect();
+        let first = cache.insert(keys[0], 0, None, 0);
+        for (number, &key) in keys.iter().enumerate() {
+            cache.insert(key, 0, None, number);
+        }
+        assert_eq!(cache.slots.len(), 1 << 13, "as far as it may");
+        assert_eq!(cache.follow(&storage, first), None, "a link from before");
+        let found =
+            |(number, &key): (usize, &CodeKey)| cache.get(&storage, key).is_some_and(|(b, _)| *b == number);
+        let kept = keys.iter().enumerate().filter(|&pair| found(pair)).count();
+        assert!(kept > FIRST_SIZE, "{kept}");
     }
 
     #[test]
