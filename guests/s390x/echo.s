@@ -13,11 +13,7 @@
         .equ SCLP_READ_EVENT_DATA, 0x00770005
         .equ EVENT_TEXT, 15               # header 8, event header 6, one byte that says ASCII
 
-image:
-        .long   0x00080000, 0x80010000    # short PSW for loaders that look at address 0
-
-        .org    image + 0x10000
-start:
+        guest_image
         j       code
         .org    image + 0x10008
         .ascii  "S390EP"                  # "this is a Linux kernel image": entry at 0x10000

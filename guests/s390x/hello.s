@@ -8,11 +8,7 @@
         .equ SCCB, 0xc000
         .equ SIGP_STOP, 5
 
-image:
-        .long   0x00080000, 0x80010000    # short PSW for loaders that look at address 0
-
-        .org    image + 0x10000
-start:
+        guest_image
         j       code
         .org    image + 0x10008
         .ascii  "S390EP"                  # "this is a Linux kernel image": entry at 0x10000

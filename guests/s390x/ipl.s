@@ -20,16 +20,7 @@
         .equ DIAG_IPL, 0x308
         .equ IPL_OK, 1
 
-image:
-        .long   0x00080000, 0x80010000    # short PSW for loaders that look at address 0
-
-        .org    image + 0x10000
-start:
-        j       code
-        .org    image + 0x10008
-        .ascii  "S390EP"                  # "this is a Linux kernel image": entry at 0x10000
-        .org    image + 0x10430
-        .quad   0x800                     # room for the command line
+        kernel_image 0x800
 
         .org    image + 0x11000           # behind the parameter area, into which loaders write
 code:

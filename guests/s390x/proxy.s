@@ -31,24 +31,12 @@
         .equ LC_PROGRAM_CODE, 0x8e
         .equ LC_PROGRAM_NEW_PSW, 0x1d0
 
-image:
-        .long   0x00080000, 0x80010000    # short PSW for loaders that look at address 0
-
-        .org    image + 0x10000
-start:
-        j       code
-        .org    image + 0x10008
-        .ascii  "S390EP"                  # "this is a Linux kernel image": entry at 0x10000
-        .org    image + 0x10430
-        .quad   0x100                     # room for the command line at 0x10480
+        kernel_image 0x100
         .org    image + 0x10600
 code:
         llill   %r15, STACK
         llilf   %r11, WORK
-        larl    %r1, program_check_psw
-        mvc     LC_PROGRAM_NEW_PSW(8), 0(%r1)
-        larl    %r1, program_check
-        stg     %r1, LC_PROGRAM_NEW_PSW + 8
+        on_program_check program_check
         brasl   %r14, console_open
         brasl   %r14, find_protection
         lgr     %r13, %r2
