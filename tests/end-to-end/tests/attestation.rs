@@ -2,13 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use cloister_crypto::{P521Public, P521Secret, Secret, SeededEntropy, sha512};
-use cloister_end_to_end::inprocess::proxy::{Called, INPUT, OUTPUT, OUTPUT_SIZE};
+use cloister_end_to_end::inprocess::proxy::{Called, INPUT, OUTPUT, OUTPUT_SIZE, attest_call};
 use cloister_end_to_end::inprocess::{Model, Proxy, guest_program};
 use cloister_formats::s390x::arcb::ArcbFlags;
 use cloister_formats::s390x::asrcb::{Asrcb, SecretType};
 use cloister_formats::s390x::exchange::ExchangeResponse;
 use cloister_formats::s390x::se_header::SeHeader;
-use cloister_formats::s390x::se_image::find_header;
 use cloister_formats::s390x::secret_list::SecretList;
 use cloister_formats::s390x::uvcb::*;
 use cloister_machines::End;
@@ -32,10 +31,9 @@ impl Scene {
     fn new(seed: &str) -> Self {
         let model = Model::new(seed);
         let image = model.image(&guest_program("proxy"), None, "", &Settings::default());
-        let at = find_header(&image).unwrap();
-        let size = SeHeader::peek_size(&image[at..]).unwrap();
-        let header = SeHeader::parse(&image[at..at + size]).unwrap();
-        let proxy = Proxy::start(model.platform(), &model.write("proxy.img", &image));
+        let image = model.write("proxy.img", &image);
+        let header = attest::read_header(&image).unwrap();
+        let proxy = Proxy::start(model.platform(), &image);
         Self { model, proxy, header, entropy: SeededEntropy::new(b"owner") }
     }
 
@@ -52,16 +50,7 @@ impl Scene {
 
     /// Has the guest attested and gives the answer as it would travel.
     fn attest(&self, arcb: &[u8], user_data: &[u8]) -> ExchangeResponse {
-        let called = self.proxy.call(&attest_call(user_data).encode(), arcb).ok();
-        let answer = RetrAttest::parse(&called.block).unwrap();
-        let output = self.proxy.output();
-        ExchangeResponse {
-            arcb: arcb.to_vec(),
-            measurement: output[..64].to_vec(),
-            additional: output[0x1000..0x1000 + answer.add_len as usize].to_vec(),
-            user_data: user_data.to_vec(),
-            config_uid: answer.config_uid,
-        }
+        self.proxy.attest(arcb, user_data).unwrap()
     }
 
     fn request(&mut self, secret: GuestSecret, change: impl FnOnce(&mut Request)) -> Asrcb {
@@ -101,20 +90,6 @@ impl Expect for Called {
     fn refused(self, rc: u16, rrc: u16) {
         assert_eq!((self.rc, self.rrc), (rc, rrc));
     }
-}
-
-fn attest_call(user_data: &[u8]) -> RetrAttest {
-    let mut call = RetrAttest {
-        arcb_addr: INPUT,
-        user_data_len: user_data.len() as u16,
-        meas_len: 64,
-        meas_addr: OUTPUT,
-        add_len: 0x1000,
-        add_addr: OUTPUT + 0x1000,
-        ..RetrAttest::default()
-    };
-    call.user_data[..user_data.len()].copy_from_slice(user_data);
-    call
 }
 
 fn plaintext(name: &str, bytes: &[u8]) -> GuestSecret {
@@ -199,9 +174,7 @@ fn an_answer_that_was_changed_or_is_another_guests_does_not_verify() {
     assert!(scene.verify(&good, &newer).is_none());
     // The same machine and program with another command line is another image.
     let image = scene.model.image(&guest_program("proxy"), None, "other", &Settings::default());
-    let at = find_header(&image).unwrap();
-    let size = SeHeader::peek_size(&image[at..]).unwrap();
-    let other = SeHeader::parse(&image[at..at + size]).unwrap();
+    let other = attest::read_header(&scene.model.write("other.img", &image)).unwrap();
     assert!(attest::verify(&good, &other, &arpk).is_err());
     // The guest cannot have other user data measured into the same answer.
     let second = scene.attest(&arcb, b"user-data");

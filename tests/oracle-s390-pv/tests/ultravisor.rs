@@ -8,12 +8,10 @@ use cloister_end_to_end::inprocess::proxy::{Called, INPUT, OUTPUT};
 use cloister_end_to_end::inprocess::{Model, Proxy, guest_program};
 use cloister_formats::s390x::arcb::ArcbFlags;
 use cloister_formats::s390x::asrcb::SecretType;
-use cloister_formats::s390x::exchange::ExchangeResponse;
 use cloister_formats::s390x::se_header::SeHeader;
-use cloister_formats::s390x::se_image::find_header;
 use cloister_formats::s390x::secret_list::SecretList;
-use cloister_formats::s390x::uvcb::{AddSecret, ListSecrets, RetrAttest};
-use cloister_owner::attest::verify;
+use cloister_formats::s390x::uvcb::{AddSecret, ListSecrets};
+use cloister_owner::attest::{read_header, verify};
 use cloister_owner::image::Settings;
 use openssl::ec::{EcGroup, EcKey};
 use openssl::nid::Nid;
@@ -31,14 +29,17 @@ struct Scene {
     model: Model,
     proxy: Proxy,
     image: Vec<u8>,
+    header: SeHeader,
 }
 
 impl Scene {
     fn new(seed: &str) -> Self {
         let model = Model::new(seed);
         let image = model.image(&guest_program("proxy"), None, "", &Settings::default());
-        let proxy = Proxy::start(model.platform(), &model.write("proxy.img", &image));
-        Self { model, proxy, image }
+        let file = model.write("proxy.img", &image);
+        let header = read_header(&file).unwrap();
+        let proxy = Proxy::start(model.platform(), &file);
+        Self { model, proxy, image, header }
     }
 
     fn host(&self) -> PKey<openssl::pkey::Public> {
@@ -48,38 +49,6 @@ impl Scene {
     /// As the peer reads them out of our image.
     fn tags(&self) -> BootHdrTags {
         BootHdrTags::from_se_image(&mut Cursor::new(&self.image)).unwrap()
-    }
-
-    fn header(&self) -> SeHeader {
-        let at = find_header(&self.image).unwrap();
-        let size = SeHeader::peek_size(&self.image[at..]).unwrap();
-        SeHeader::parse(&self.image[at..at + size]).unwrap()
-    }
-
-    fn attest(&self, arcb: &[u8], user_data: &[u8]) -> Result<ExchangeResponse, (u16, u16)> {
-        let mut call = RetrAttest {
-            arcb_addr: INPUT,
-            user_data_len: user_data.len() as u16,
-            meas_len: 64,
-            meas_addr: OUTPUT,
-            add_len: 0x1000,
-            add_addr: OUTPUT + 0x1000,
-            ..RetrAttest::default()
-        };
-        call.user_data[..user_data.len()].copy_from_slice(user_data);
-        let called = self.proxy.call(&call.encode(), arcb);
-        if called.rc != 1 {
-            return Err((called.rc, called.rrc));
-        }
-        let answer = RetrAttest::parse(&called.block).unwrap();
-        let output = self.proxy.output();
-        Ok(ExchangeResponse {
-            arcb: arcb.to_vec(),
-            measurement: output[..64].to_vec(),
-            additional: output[0x1000..0x1000 + answer.add_len as usize].to_vec(),
-            user_data: user_data.to_vec(),
-            config_uid: answer.config_uid,
-        })
     }
 
     fn add(&self, secret: GuestSecret, tags: BootHdrTags, host: PKey<openssl::pkey::Public>) -> Called {
@@ -111,8 +80,8 @@ fn the_ultravisor_answers_requests_of_the_peer_and_both_verify_the_answer() {
         let mut request = attestation(flags);
         request.add_hostkey(scene.host());
         let arcb = request.encrypt(&context()).unwrap();
-        let response = scene.attest(&arcb, b"the guest's public key").unwrap();
-        let verified = verify(&response, &scene.header(), &Secret::new(ARPK)).unwrap();
+        let response = scene.proxy.attest(&arcb, b"the guest's public key").unwrap();
+        let verified = verify(&response, &scene.header, &Secret::new(ARPK)).unwrap();
         assert_eq!(verified.items.flags(), flags);
 
         let arpk = SymKey::Aes256(Confidential::new(ARPK));
@@ -130,7 +99,7 @@ fn the_ultravisor_answers_requests_of_the_peer_and_both_verify_the_answer() {
     }
     let mut foreign = attestation(ArcbFlags(0));
     foreign.add_hostkey(public(&P521Secret::generate(&mut SeededEntropy::new(b"foreign"))));
-    assert_eq!(scene.attest(&foreign.encrypt(&context()).unwrap(), b""), Err((0x10c, 1)));
+    assert_eq!(scene.proxy.attest(&foreign.encrypt(&context()).unwrap(), b""), Err((0x10c, 1)));
     scene.proxy.end();
 }
 

@@ -4,7 +4,9 @@
 //! may look and write as a host does. It is no `/dev/uv`: what a call needs and gives is bytes in a mailbox.
 
 use super::{Boot, Run, World};
-use cloister_formats::s390x::uvcb::UvHeader;
+use cloister_formats::s390x::attestation::MEASUREMENT_SIZE;
+use cloister_formats::s390x::exchange::ExchangeResponse;
+use cloister_formats::s390x::uvcb::{RetrAttest, UvHeader};
 use cloister_machines::MachineError;
 use cloister_platform_store::Platform;
 use std::path::Path;
@@ -25,6 +27,24 @@ const MAILBOX_INPUT: u64 = MAILBOX + 0x1000;
 const MAILBOX_OUTPUT: u64 = MAILBOX + 0x4000;
 const INPUT_SIZE: usize = 0x3000;
 const BLOCK_SIZE: usize = 0x200;
+
+/// Where in the output additional data of an attestation goes; the measurement goes to its start.
+const ADDITIONAL: usize = 0x1000;
+
+/// A call for an attestation with arguments that nothing is wrong with; its request is in the input.
+pub fn attest_call(user_data: &[u8]) -> RetrAttest {
+    let mut call = RetrAttest {
+        arcb_addr: INPUT,
+        user_data_len: user_data.len() as u16,
+        meas_len: MEASUREMENT_SIZE as u32,
+        meas_addr: OUTPUT,
+        add_len: (OUTPUT_SIZE - ADDITIONAL) as u32,
+        add_addr: OUTPUT + ADDITIONAL as u64,
+        ..RetrAttest::default()
+    };
+    call.user_data[..user_data.len()].copy_from_slice(user_data);
+    call
+}
 
 /// A running proxy.
 pub struct Proxy {
@@ -118,6 +138,26 @@ impl Proxy {
             let mut output = vec![0; OUTPUT_SIZE];
             world.host.read(MAILBOX_OUTPUT, &mut output);
             output
+        })
+    }
+
+    /// Has the guest attested for a request, and gives the answer as it would travel; or the codes of a refusal.
+    ///
+    /// # Errors
+    /// rc and rrc.
+    pub fn attest(&self, arcb: &[u8], user_data: &[u8]) -> Result<ExchangeResponse, (u16, u16)> {
+        let called = self.call(&attest_call(user_data).encode(), arcb);
+        if called.rc != 1 {
+            return Err((called.rc, called.rrc));
+        }
+        let answer = RetrAttest::parse(&called.block).expect("a block of its own kind");
+        let output = self.output();
+        Ok(ExchangeResponse {
+            arcb: arcb.to_vec(),
+            measurement: output[..MEASUREMENT_SIZE].to_vec(),
+            additional: output[ADDITIONAL..][..answer.add_len as usize].to_vec(),
+            user_data: user_data.to_vec(),
+            config_uid: answer.config_uid,
         })
     }
 
