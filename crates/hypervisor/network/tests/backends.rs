@@ -259,7 +259,7 @@ fn descriptors_of_the_wrong_kind_are_refused() {
     rig.fds.name("file", tempfile::tempfile().unwrap().into()).unwrap();
     assert!(refuse(&spec("tap,id=n,fd=file")).contains("tap"));
     assert_eq!(refuse(&spec("socket,id=n,fd=9999")), "Can't use file descriptor 9999: Bad file descriptor");
-    assert_eq!(refuse(&spec("tap,id=n,fd=nobody")), "File descriptor named 'nobody' not found");
+    assert_eq!(refuse(&spec("tap,id=n,fd=nobody")), "File descriptor named 'nobody' has not been found");
     let passed = json(r#"{"type":"stream","id":"n","addr":{"type":"fd","str":"nobody"}}"#);
     assert!(refuse(&passed).contains("nobody"));
 }
