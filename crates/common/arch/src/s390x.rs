@@ -77,8 +77,9 @@ pub struct CpuState {
     pub ars: [u32; 16],
     /// Control registers 0-15.
     pub crs: [u64; 16],
-    /// Floating-point registers 0-15.
-    pub fprs: [u64; 16],
+    /// Vector registers 0-31. Floating-point register *n* is bits 0-63 of vector register *n*: see
+    /// [`fpr`](Self::fpr).
+    pub vrs: [u128; 32],
     /// Floating-point-control register.
     pub fpc: u32,
     /// Prefix register (absolute address of the two prefix pages).
@@ -101,7 +102,23 @@ pub struct CpuState {
 
 impl CpuState {
     /// Current layout version.
-    pub const VERSION: u16 = 1;
+    pub const VERSION: u16 = 2;
+
+    /// Floating-point register `n` (0-15).
+    pub fn fpr(&self, n: usize) -> u64 {
+        (self.vrs[n % 16] >> 64) as u64
+    }
+
+    /// Sets floating-point register `n` (0-15); the second half of the vector register stays.
+    pub fn set_fpr(&mut self, n: usize, value: u64) {
+        let vr = &mut self.vrs[n % 16];
+        *vr = *vr & u128::from(u64::MAX) | u128::from(value) << 64;
+    }
+
+    /// Floating-point registers 0-15.
+    pub fn fprs(&self) -> [u64; 16] {
+        std::array::from_fn(|n| self.fpr(n))
+    }
 }
 
 /// An interruption that any CPU may take (SA22-7832, chapter 6, "floating interruption conditions").

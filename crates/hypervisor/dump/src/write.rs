@@ -165,7 +165,7 @@ fn registers(vm: &Vm, cpu: u16) -> Result<Registers, DumpError> {
         gprs: state.gprs,
         ars: state.ars,
         crs: state.crs,
-        fprs: state.fprs,
+        fprs: state.fprs(),
         fpc: state.fpc,
         prefix: state.prefix,
         cpu_timer: state.cpu_timer,

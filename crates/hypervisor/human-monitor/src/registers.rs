@@ -87,7 +87,7 @@ fn select(state: &CpuState, name: &str) -> Option<u64> {
             .or_else(|| numbered("r").map(|number| state.gprs[number]))
             .or_else(|| numbered("c").map(|number| state.crs[number]))
             .or_else(|| numbered("cr").map(|number| state.crs[number]))
-            .or_else(|| numbered("f").map(|number| state.fprs[number]))
+            .or_else(|| numbered("f").map(|number| state.fpr(number)))
             .or_else(|| numbered("a").map(|number| u64::from(state.ars[number])))
             .or_else(|| numbered("acr").map(|number| u64::from(state.ars[number]))),
     }
@@ -98,7 +98,7 @@ fn write(out: &mut String, cpu: u16, state: &CpuState) -> std::fmt::Result {
     let cc = state.psw.mask >> 44 & 3;
     writeln!(out, "\nCPU#{cpu}")?;
     writeln!(out, "PSW=mask {:016x} addr {:016x} cc {cc:02x}", state.psw.mask, state.psw.addr)?;
-    for (letter, registers) in [('R', &state.gprs), ('F', &state.fprs), ('C', &state.crs)] {
+    for (letter, registers) in [('R', &state.gprs), ('F', &state.fprs()), ('C', &state.crs)] {
         let named =
             registers.iter().enumerate().map(|(number, value)| format!("{letter}{number:02}={value:016x}"));
         rows(out, &named.collect::<Vec<_>>())?;

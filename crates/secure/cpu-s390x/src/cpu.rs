@@ -22,8 +22,8 @@ pub(crate) struct Cpu {
     pub(crate) block_addr: u64,
     /// Mask for effective addresses of the current addressing mode (24, 31 or 64 bits).
     pub(crate) addr_mask: u64,
-    /// Floating-point registers.
-    pub(crate) fprs: [u64; 16],
+    /// Vector registers. Bits 0-63 of the first 16 are the floating-point registers.
+    pub(crate) vrs: [u128; 32],
     /// Floating-point-control register.
     pub(crate) fpc: u32,
     /// Access registers.
@@ -108,7 +108,7 @@ impl Cpu {
             cc: 0,
             block_addr: 0,
             addr_mask: 0,
-            fprs: [0; 16],
+            vrs: [0; 32],
             fpc: 0,
             ars: [0; 16],
             crs: [0; 16],
@@ -255,6 +255,31 @@ impl Cpu {
     pub(crate) fn set_w(&mut self, r: u8, value: u32) {
         let g = &mut self.gprs[usize::from(r & 15)];
         *g = (*g & 0xffff_ffff_0000_0000) | u64::from(value);
+    }
+
+    /// Floating-point register.
+    #[inline(always)]
+    pub(crate) fn fpr(&self, r: u8) -> u64 {
+        (self.vrs[usize::from(r & 15)] >> 64) as u64
+    }
+
+    /// Sets a floating-point register; the second half of the vector register stays.
+    #[inline(always)]
+    pub(crate) fn set_fpr(&mut self, r: u8, value: u64) {
+        let vr = &mut self.vrs[usize::from(r & 15)];
+        *vr = *vr & u128::from(u64::MAX) | u128::from(value) << 64;
+    }
+
+    /// Vector register.
+    #[inline(always)]
+    pub(crate) fn v(&self, r: u8) -> u128 {
+        self.vrs[usize::from(r & 31)]
+    }
+
+    /// Sets a vector register.
+    #[inline(always)]
+    pub(crate) fn set_v(&mut self, r: u8, value: u128) {
+        self.vrs[usize::from(r & 31)] = value;
     }
 
     /// Answer of an instruction that stored: leaves the block if it may have changed its own code.

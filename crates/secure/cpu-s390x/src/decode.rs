@@ -173,9 +173,91 @@ pub(crate) fn operands(bytes: [u8; 6], index: u16, offset: u16) -> Op {
             op.aux = d2 | u32::from(b1) << 16;
         }
         F::IE => (op.r1, op.r2) = (b3 >> 4, b3 & 15),
+        F::VRIa | F::VRIb | F::VRIc | F::VRId | F::VRIe | F::VRIf | F::VRIg | F::VRIh | F::VRIi => {
+            vector_immediate(&mut op, row.format, bytes)
+        }
+        F::VRRa | F::VRRb | F::VRRc | F::VRRd | F::VRRe | F::VRRf | F::VRRg | F::VRRh | F::VRRi => {
+            vector_registers(&mut op, row.format, bytes)
+        }
+        F::VRSa | F::VRSb | F::VRSc | F::VRSd | F::VRV | F::VRX | F::VSI => {
+            vector_storage(&mut op, row.format, bytes)
+        }
         F::MII | F::SMI => {}
     }
     op
+}
+
+/// The four-bit fields that masks stand in, as [`Op::aux`] has them: bits 32-35, 28-31, 24-27 and 20-23 of the
+/// instruction from the right.
+fn vector_masks(bytes: [u8; 6]) -> u32 {
+    let [_, _, b2, b3, b4, _] = bytes.map(u32::from);
+    b4 >> 4 | (b3 & 15) << 4 | (b3 >> 4) << 8 | (b2 & 15) << 12
+}
+
+/// Numbers of the vector registers in bits 8-11, 12-15, 16-19 and 32-35, with the fifth bits that RXB has.
+fn vector_fields(bytes: [u8; 6]) -> [u8; 4] {
+    let [_, b1, b2, _, b4, _] = bytes;
+    [b1 >> 4 | (b4 & 8) << 1, b1 & 15 | (b4 & 4) << 2, b2 >> 4 | (b4 & 2) << 3, b4 >> 4 | (b4 & 1) << 4]
+}
+
+/// VRI: an immediate in `imm`, V3 in `x`; the I4 of VRIg is in bits 16-23 of `aux`.
+fn vector_immediate(op: &mut Op, format: Format, bytes: [u8; 6]) {
+    use Format::{VRIa, VRIb, VRIc, VRId, VRIe, VRIh};
+    let [_, b1, b2, b3, b4, _] = bytes;
+    let [v1, v2, v3, _] = vector_fields(bytes);
+    (op.r1, op.aux) = (v1, vector_masks(bytes));
+    let half = u16::from_be_bytes([b2, b3]);
+    match format {
+        VRIa | VRIh => op.imm = i64::from(half as i16),
+        VRIb => op.imm = i64::from(half),
+        VRIc => (op.r2, op.imm) = (v2, i64::from(half)),
+        VRId => (op.r2, op.x, op.imm) = (v2, v3, i64::from(b3)),
+        VRIe => (op.r2, op.imm) = (v2, i64::from(half >> 4)),
+        // VRIf, VRIg, VRIi: bits 28-35.
+        _ => {
+            op.imm = i64::from(b3 << 4 | b4 >> 4);
+            op.r2 = if format == Format::VRIi { b1 & 15 } else { v2 };
+            if format == Format::VRIf {
+                op.x = v3;
+            } else {
+                op.aux |= u32::from(b2) << 16;
+            }
+        }
+    }
+}
+
+/// VRR: V3 in `x`, V4 in `b2`.
+fn vector_registers(op: &mut Op, format: Format, bytes: [u8; 6]) {
+    use Format::{VRRa, VRRf, VRRg, VRRh, VRRi};
+    let [_, b1, b2, ..] = bytes;
+    let [v1, v2, v3, v4] = vector_fields(bytes);
+    op.aux = vector_masks(bytes);
+    match format {
+        VRRa => (op.r1, op.r2) = (v1, v2),
+        VRRf => (op.r1, op.r2, op.x) = (v1, b1 & 15, b2 >> 4),
+        VRRg => op.r1 = v2,
+        VRRh => (op.r1, op.r2) = (v2, v3),
+        VRRi => (op.r1, op.r2) = (b1 >> 4, v2),
+        _ => (op.r1, op.r2, op.x, op.b2) = (v1, v2, v3, v4),
+    }
+}
+
+/// VRS, VRV, VRX, VSI: the storage operand as in RX; the second register in `r2`, an index in `x`.
+fn vector_storage(op: &mut Op, format: Format, bytes: [u8; 6]) {
+    use Format::{VRSa, VRSb, VRSc, VRSd, VRV, VSI};
+    let [_, b1, b2, b3, ..] = bytes;
+    let [v1, v2, _, v4] = vector_fields(bytes);
+    op.aux = vector_masks(bytes);
+    (op.b, op.imm) = (b2 >> 4, i64::from(u16::from_be_bytes([b2, b3]) & 0xfff));
+    match format {
+        VRSa | VRV => (op.r1, op.r2) = (v1, v2),
+        VRSb => (op.r1, op.r2) = (v1, b1 & 15),
+        VRSc => (op.r1, op.r2) = (b1 >> 4, v2),
+        VRSd => (op.r1, op.r2) = (v4, b1 & 15),
+        // I3 takes the place of the first two registers.
+        VSI => (op.r1, op.aux) = (v4, u32::from(b1)),
+        _ => (op.r1, op.x) = (v1, b1 & 15),
+    }
 }
 
 /// An operation without operands.
@@ -206,7 +288,7 @@ fn key(bytes: [u8; 6]) -> u16 {
     let [first, second, _, _, _, last] = bytes;
     let low = match first {
         0x01 | 0xb2 | 0xb3 | 0xb9 | 0xe5 => second,
-        0xe3 | 0xe7 | 0xeb | 0xec | 0xed => last,
+        0xe3 | 0xe6 | 0xe7 | 0xeb | 0xec | 0xed => last,
         0xa5 | 0xa7 | 0xc0 | 0xc2 | 0xc4 | 0xc6 | 0xc8 | 0xcc => second & 15,
         _ => 0,
     };
@@ -263,7 +345,10 @@ mod tests {
         fn decoding_is_total(bytes: [u8; 6]) {
             if let Some(row) = find(bytes) {
                 let op = operands(bytes, row, 0);
-                prop_assert!(op.r1 < 16 && op.r2 < 16 && op.x < 16 && op.b < 16 && op.b2 < 16);
+                let vector = matches!(bytes[0], 0xe6 | 0xe7);
+                prop_assert!(op.b < 16);
+                let registers = if vector { 32 } else { 16 };
+                prop_assert!([op.r1, op.r2, op.x, op.b2].iter().all(|&r| r < registers));
             }
         }
     }

@@ -99,7 +99,7 @@ mod tests {
         let [first, low] = entry.code.to_be_bytes();
         let mut bytes = [first, 0, 0, 0, 0, 0];
         match first {
-            0xe3 | 0xe7 | 0xeb | 0xec | 0xed => bytes[5] = low,
+            0xe3 | 0xe6 | 0xe7 | 0xeb | 0xec | 0xed => bytes[5] = low,
             _ => bytes[1] = low,
         }
         bytes

@@ -37,7 +37,7 @@ pub(crate) struct Op {
     pub(crate) imm: i64,
     /// Second displacement (SS, SIL) or further immediates (I2-I5 of RIE/RIS, M3/M4, L1/L2), by format.
     pub(crate) aux: u32,
-    /// First register field (R1, M1, or L of SS).
+    /// First register field (R1, M1, V1 or L of SS).
     pub(crate) r1: u8,
     /// Second register field (R2, R3 of RS, B2's partner by format).
     pub(crate) r2: u8,
@@ -108,6 +108,31 @@ pub(crate) enum Format {
     SSE,
     SSF,
     IE,
+    VRIa,
+    VRIb,
+    VRIc,
+    VRId,
+    VRIe,
+    VRIf,
+    VRIg,
+    VRIh,
+    VRIi,
+    VRRa,
+    VRRb,
+    VRRc,
+    VRRd,
+    VRRe,
+    VRRf,
+    VRRg,
+    VRRh,
+    VRRi,
+    VRSa,
+    VRSb,
+    VRSc,
+    VRSd,
+    VRV,
+    VRX,
+    VSI,
     MII,
     SMI,
 }
@@ -116,7 +141,7 @@ pub(crate) enum Format {
 #[derive(Clone, Copy)]
 pub(crate) struct Entry {
     /// Opcode as `(first byte << 8) | second selector`: for formats whose opcode is one byte the low half
-    /// is zero; for `01 b2 b3 b9 e5` it is byte 1; for `e3 e7 eb ec ed` byte 5; for `a5 a7 c0 c2 c4 c6 c8
+    /// is zero; for `01 b2 b3 b9 e5` it is byte 1; for `e3 e6 e7 eb ec ed` byte 5; for `a5 a7 c0 c2 c4 c6 c8
     /// cc` the low nibble of byte 1.
     pub(crate) code: u16,
     /// Mnemonic, lower case, as the Principles of Operation write it.

@@ -30,7 +30,7 @@ impl Cpu {
         if kind == ResetKind::Clear {
             self.gprs = [0; 16];
             self.ars = [0; 16];
-            self.fprs = [0; 16];
+            self.vrs = [0; 32];
         }
         self.program_streak = 0;
         self.pending = None;
@@ -73,7 +73,7 @@ impl Cpu {
         let mut area = [0; 0x200];
         let mut put = |at: usize, bytes: &[u8]| area[at..at + bytes.len()].copy_from_slice(bytes);
         for i in 0..16 {
-            put(8 * i, &self.fprs[i].to_be_bytes());
+            put(8 * i, &self.fpr(i as u8).to_be_bytes());
             put(0x80 + 8 * i, &self.gprs[i].to_be_bytes());
             put(0x140 + 4 * i, &self.ars[i].to_be_bytes());
             put(0x180 + 8 * i, &self.crs[i].to_be_bytes());
@@ -116,7 +116,7 @@ impl Cpu {
             gprs: self.gprs,
             ars: self.ars,
             crs: self.crs,
-            fprs: self.fprs,
+            vrs: self.vrs,
             fpc: self.fpc,
             prefix: self.prefix as u32,
             todpr: self.todpr,
@@ -139,7 +139,7 @@ impl Cpu {
         self.gprs = state.gprs;
         self.ars = state.ars;
         self.crs = state.crs;
-        self.fprs = state.fprs;
+        self.vrs = state.vrs;
         self.fpc = state.fpc;
         self.prefix = u64::from(state.prefix & 0x7fff_e000);
         self.todpr = state.todpr;

@@ -604,7 +604,7 @@ fn every_register_that_is_set_at_a_stop_is_what_the_program_goes_on_with() {
         psw: Psw { mask: Psw::EA | Psw::BA | 2 << 44, addr: 0x2100 },
         gprs: std::array::from_fn(|r| 0x1111_1111_1111_1111 * r as u64),
         ars: [0x0101_0101; 16],
-        fprs: std::array::from_fn(|r| r as u64),
+        vrs: std::array::from_fn(|r| r as u128),
         fpc: 0x7000_0000,
         todpr: 5,
         clock_comparator: u64::MAX,

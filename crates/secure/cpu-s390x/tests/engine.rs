@@ -441,7 +441,7 @@ fn a_kick_ends_an_endless_loop_and_a_sleep() {
 proptest! {
     #[test]
     fn state_round_trips(
-        gprs: [u64; 16], ars: [u32; 16], fprs: [u64; 16], crs: [u64; 16],
+        gprs: [u64; 16], ars: [u32; 16], vrs: [u128; 32], crs: [u64; 16],
         mask: u64, addr: u64, fpc: u32, prefix in 0_u32..512, todpr: u16, clock_comparator: u64,
         cpu_timer: u64, breaking_event: u64, instructions in 0..u64::MAX / 2,
         call in proptest::option::of(0_u16..248), emergency in proptest::collection::btree_set(0_u16..248, 0..4),
@@ -454,7 +454,7 @@ proptest! {
         pending.extend(stop.map(|store_status| LocalInterrupt::Stop { store_status }));
         let run_state = [RunState::Stopped, RunState::Operating, RunState::Load, RunState::CheckStop][run_state];
         let state = CpuState {
-            version: CpuState::VERSION, address: 0, psw: Psw { mask, addr }, gprs, ars, crs, fprs, fpc,
+            version: CpuState::VERSION, address: 0, psw: Psw { mask, addr }, gprs, ars, crs, vrs, fpc,
             prefix: prefix << 13, todpr: todpr.into(), clock_comparator, cpu_timer, breaking_event, run_state,
             pending, instructions,
         };

@@ -64,9 +64,8 @@ impl StorageResolver for OneStorage<'_> {
             clock_comparator: state.clock_comparator,
             ars: state.ars,
             crs: state.crs,
-            // The modelled core has no vector facility; floating-point registers are the first halves.
-            vectors_low: state.fprs.map(|register| (u128::from(register) << 64).to_be_bytes()),
-            vectors_high: Default::default(),
+            vectors_low: std::array::from_fn(|n| state.vrs[n].to_be_bytes()),
+            vectors_high: std::array::from_fn(|n| state.vrs[16 + n].to_be_bytes()),
             guarded_storage: [0; 3],
             flags: 0,
         })

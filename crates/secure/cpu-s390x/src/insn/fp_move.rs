@@ -182,26 +182,25 @@ pub(super) fn data_exception(c: &mut Cpu, dxc: u8) -> Trap {
 /// Short operand.
 #[inline(always)]
 pub(super) fn short(c: &Cpu, r: u8) -> u32 {
-    (c.fprs[usize::from(r & 15)] >> 32) as u32
+    (c.fpr(r) >> 32) as u32
 }
 
 /// Sets a short operand; the low half stays.
 #[inline(always)]
 pub(super) fn set_short(c: &mut Cpu, r: u8, value: u32) {
-    let fpr = &mut c.fprs[usize::from(r & 15)];
-    *fpr = *fpr & 0xffff_ffff | u64::from(value) << 32;
+    c.set_fpr(r, c.fpr(r) & 0xffff_ffff | u64::from(value) << 32);
 }
 
 /// Long operand.
 #[inline(always)]
 pub(super) fn long(c: &Cpu, r: u8) -> u64 {
-    c.fprs[usize::from(r & 15)]
+    c.fpr(r)
 }
 
 /// Sets a long operand.
 #[inline(always)]
 pub(super) fn set_long(c: &mut Cpu, r: u8, value: u64) {
-    c.fprs[usize::from(r & 15)] = value;
+    c.set_fpr(r, value);
 }
 
 /// Extended operand.

@@ -23,6 +23,7 @@ mod load;
 mod plo;
 mod storage;
 mod unicode;
+mod vector;
 
 /// The tables of this module, in no particular order.
 pub(crate) const TABLES: &[&[Entry]] = &[
@@ -40,6 +41,10 @@ pub(crate) const TABLES: &[&[Entry]] = &[
     plo::TABLE,
     storage::TABLE,
     unicode::TABLE,
+    vector::float::TABLE,
+    vector::integer::TABLE,
+    vector::load::TABLE,
+    vector::string::TABLE,
 ];
 
 /// Facilities that instructions depend on.
@@ -57,6 +62,9 @@ pub(crate) mod fac {
     pub(crate) const LOAD_ON_CONDITION_2: u16 = 53;
     pub(crate) const MISC_2: u16 = 58;
     pub(crate) const MISC_3: u16 = 61;
+    pub(crate) const VECTOR: u16 = 129;
+    pub(crate) const VECTOR_ENHANCEMENTS_1: u16 = 135;
+    pub(crate) const VECTOR_ENHANCEMENTS_2: u16 = 148;
 }
 
 /// An ordinary row.
