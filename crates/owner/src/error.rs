@@ -12,6 +12,12 @@ pub enum OwnerError {
     /// An image cannot be made or read.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// An attestation request or its answer.
+    #[error(transparent)]
+    Attest(#[from] crate::attest::AttestError),
+    /// An add-secret request.
+    #[error(transparent)]
+    Secret(#[from] crate::secret::SecretError),
     /// Something about AMD SEV.
     #[error(transparent)]
     Sev(#[from] crate::sev::SevError),

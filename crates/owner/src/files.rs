@@ -7,10 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
+use cloister_crypto::Secret;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use tempfile::NamedTempFile;
+use zeroize::Zeroizing;
 
-use crate::OwnerError;
+use crate::host_key::Warning;
+use crate::{ImageError, OwnerError};
 
 /// Reads a certificate, list or key file.
 pub(crate) fn read_small(file: &Path) -> Result<Vec<u8>, OwnerError> {
@@ -26,6 +29,58 @@ pub(crate) fn read_limited(file: &Path, limit: u64, what: &'static str) -> Resul
         return Err(OwnerError::TooLarge { file: file.into(), what, limit });
     }
     Ok(bytes)
+}
+
+/// Reads a file with a key of exactly `N` bytes; others who can read it are worth a warning.
+pub(crate) fn read_key<const N: usize>(
+    file: Option<&Path>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Option<Secret<N>>, OwnerError> {
+    let Some(file) = file else { return Ok(None) };
+    let mut opened = File::open(file).map_err(io("open", file))?;
+    warn_if_open(file, &opened, warnings)?;
+    // One byte more than a key tells a longer file; the buffer never grows and so leaves no copy.
+    let mut bytes = Zeroizing::new(vec![0u8; N + 1]);
+    let mut have = 0;
+    while have < bytes.len() {
+        match opened.read(&mut bytes[have..]).map_err(io("read", file))? {
+            0 => break,
+            count => have += count,
+        }
+    }
+    match Secret::from_slice(&bytes[..have]) {
+        Some(key) => Ok(Some(key)),
+        None => Err(ImageError::KeySize { file: file.into(), need: N }.into()),
+    }
+}
+
+/// The same warning for a key file of another form.
+pub(crate) fn warn_if_exposed(file: &Path, warnings: &mut Vec<Warning>) -> Result<(), OwnerError> {
+    warn_if_open(file, &File::open(file).map_err(io("open", file))?, warnings)
+}
+
+fn warn_if_open(file: &Path, opened: &File, warnings: &mut Vec<Warning>) -> Result<(), OwnerError> {
+    let mode = opened.metadata().map_err(io("read", file))?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        warnings.push(Warning::ExposedKey { file: file.display().to_string(), mode });
+    }
+    Ok(())
+}
+
+/// Writes a small output, complete or not at all.
+pub(crate) fn write(file: &Path, mode: u32, bytes: &[u8], overwrite: bool) -> Result<(), OwnerError> {
+    refuse_existing(file, overwrite)?;
+    let mut output = AtomicFile::create(file, mode)?;
+    output.file().write_all(bytes).map_err(io("write", file))?;
+    output.finish(file, overwrite)
+}
+
+/// Refuses a name that is taken, before work is done for it.
+pub(crate) fn refuse_existing(file: &Path, overwrite: bool) -> Result<(), OwnerError> {
+    match !overwrite && file.symlink_metadata().is_ok() {
+        true => Err(ImageError::OutputExists { file: file.into() }.into()),
+        false => Ok(()),
+    }
 }
 
 /// An output that appears under its name complete or not at all.

@@ -40,6 +40,15 @@ pub struct VerifyOptions {
     pub time: SystemTime,
 }
 
+/// Whether host-key documents are verified.
+#[derive(Clone, Debug)]
+pub enum Verification {
+    /// As the documents' vendor demands; see [`verify`].
+    Offline(VerifyOptions),
+    /// `--no-verify`: not at all. The user must have said so.
+    None,
+}
+
 /// Something that the user must be told although the work goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -55,6 +64,11 @@ pub enum Warning {
     NotVerified {
         /// The host-key document.
         file: String,
+    },
+    /// An image and a request for it name no common host key.
+    OtherMachines {
+        /// The image.
+        image: String,
     },
     /// A key file of the owner's can be read by others.
     ExposedKey {
@@ -76,6 +90,11 @@ impl fmt::Display for Warning {
             Warning::NotVerified { file } => write!(
                 f,
                 "{file} is not verified (--no-verify): if it is forged, whoever forged it can read the guest"
+            ),
+            Warning::OtherMachines { image } => write!(
+                f,
+                "{image} names none of these host keys: unless a machine has the image's key as its backup key, none \
+                 of them can both run the image and open the request"
             ),
             Warning::ExposedKey { file, mode } => write!(
                 f,
@@ -130,6 +149,38 @@ impl Document {
     }
 }
 
+/// A certificate that vouches for user data. No chain is verified: whether to trust it is the user's decision.
+#[derive(Clone, Debug)]
+pub struct UserCertificate(Cert);
+
+impl UserCertificate {
+    /// Reads one from a PEM or DER file.
+    pub fn load(file: &Path) -> Result<Self, OwnerError> {
+        Self::parse(&file.display().to_string(), &files::read_small(file)?)
+    }
+
+    /// Reads one from memory; `name` is only for the messages.
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, OwnerError> {
+        let mut certificates = x509::certificates(name, bytes)?;
+        if certificates.len() != 1 {
+            return Err(
+                HostKeyError::NotOneCertificate { file: name.into(), count: certificates.len() }.into()
+            );
+        }
+        Ok(Self(certificates.remove(0)))
+    }
+
+    /// Where it came from.
+    pub fn name(&self) -> &str {
+        &self.0.file
+    }
+
+    /// Whether `signature` is one of this key; `None` if the key is not of the kind that the request names.
+    pub(crate) fn verify_user_signature(&self, kind: u16, message: &[u8], signature: &[u8]) -> Option<bool> {
+        self.0.verify_user_signature(kind, message, signature)
+    }
+}
+
 /// A named file in memory: its name for the messages, and its contents.
 pub type Named<'a> = (&'a str, &'a [u8]);
 
@@ -144,6 +195,25 @@ pub struct Evidence<'a> {
     pub root_ca: Named<'a>,
     /// The moment at which everything must be valid.
     pub time: SystemTime,
+}
+
+/// Reads the documents of the machines that may have a secret, and verifies them as the user said.
+pub fn load(
+    files: &[PathBuf],
+    verification: &Verification,
+    warnings: &mut Vec<Warning>,
+) -> Result<Vec<Document>, OwnerError> {
+    let documents = files.iter().map(|file| Document::load(file)).collect::<Result<Vec<_>, OwnerError>>()?;
+    match verification {
+        Verification::Offline(options) => warnings.extend(verify(&documents, options)?),
+        Verification::None => {
+            for document in &documents {
+                warnings.push(Warning::NotVerified { file: document.name().into() });
+                warnings.extend(document.model_warning());
+            }
+        }
+    }
+    Ok(documents)
 }
 
 /// Verifies host-key documents offline. What is returned are warnings; everything that is wrong

@@ -8,7 +8,7 @@
 
 mod create;
 mod header;
-mod inspect;
+pub(crate) mod inspect;
 mod layout;
 mod payload;
 
@@ -18,8 +18,9 @@ use std::path::PathBuf;
 use cloister_crypto::Secret;
 use cloister_formats::s390x::se_header::{Pcf, Scf};
 
-use crate::host_key::{VerifyOptions, Warning};
+use crate::host_key::Warning;
 
+pub use crate::host_key::Verification;
 pub use create::{Input, build, create};
 pub use header::open_header;
 pub use inspect::{DigestCheck, HostKeyPresence, Inspection, Opened, inspect, inspect_bytes, test};
@@ -68,15 +69,6 @@ pub struct CreateOptions {
     pub image_key: Option<PathBuf>,
     /// What is in the image's control flags, and the rest that needs no files.
     pub settings: Settings,
-}
-
-/// Whether host-key documents are verified.
-#[derive(Clone, Debug)]
-pub enum Verification {
-    /// As the documents' vendor demands; see [`crate::host_key::verify`].
-    Offline(VerifyOptions),
-    /// `--no-verify`: not at all. The user must have said so.
-    None,
 }
 
 /// The part of the options that is the same for files and memory.

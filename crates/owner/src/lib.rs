@@ -8,11 +8,16 @@
 //! It never runs a guest, and it never goes to the network.
 #![forbid(unsafe_code)]
 
+pub mod attest;
 mod error;
 mod files;
 pub mod host_key;
 pub mod image;
+mod seal;
+pub mod secret;
 pub mod sev;
 
+pub use attest::AttestError;
 pub use error::{HostKeyError, ImageError, OwnerError};
+pub use secret::SecretError;
 pub use sev::SevError;

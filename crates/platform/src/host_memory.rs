@@ -199,6 +199,31 @@ impl HostMemory {
         Ok(())
     }
 
+    /// Gives the memory behind pages back to the host; they read as zeros then. Private pages stay as they are: they are
+    /// not the host's.
+    pub fn discard(&self, address: u64, len: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        for (offset, len) in self.watch.runs(address, len)? {
+            let mut start = offset;
+            let end = offset.saturating_add(len as u64);
+            for page in self.watch.pages(offset, len as u64) {
+                let next = ((page + 1) * PAGE).min(end);
+                let private = self.watch.bits(page) & access::ASK != 0;
+                if (private || next == end) && start < end {
+                    let until = if private { page * PAGE } else { next };
+                    if until > start {
+                        fallocate(&self.watch.file, hole, start, until - start)?;
+                        self.watch.wrote(start, usize::try_from(until - start).map_err(io::Error::other)?);
+                    }
+                    start = next;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Makes all of it zero and gives the memory back to the host. For a guest without private pages that
     /// starts anew.
     pub fn clear(&self) -> io::Result<()> {

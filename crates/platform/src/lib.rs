@@ -212,6 +212,24 @@ pub enum PvCommand {
     PrepareReset,
     /// Take all shared pages back.
     UnshareAll,
+    /// How much room a dump needs (`KVM_PV_INFO`, dumps).
+    DumpInfo,
+    /// Begin a dump; no CPU can be run until it is completed.
+    DumpInit,
+    /// The components of encrypted pages, from a guest absolute address on.
+    DumpConfigStorState {
+        /// Guest absolute address, a multiple of 1 MiB.
+        address: u64,
+        /// MiB.
+        count: u64,
+    },
+    /// A CPU for the dump (`KVM_S390_PV_CPU_COMMAND`).
+    DumpCpu {
+        /// CPU address.
+        cpu: u16,
+    },
+    /// End the dump.
+    DumpComplete,
     /// Reset a CPU of a protected configuration.
     CpuReset {
         /// CPU address.
@@ -239,8 +257,23 @@ impl PvCommand {
             Self::Verify => 4,
             Self::PrepareReset => 5,
             Self::UnshareAll => 6,
+            Self::DumpInfo => 7,
+            Self::DumpInit | Self::DumpConfigStorState { .. } | Self::DumpCpu { .. } | Self::DumpComplete => {
+                8
+            }
             // KVM does these two with vCPU ioctls; they have no number of their own.
             Self::CpuReset { .. } | Self::CpuSetState { .. } => 0xffff,
+        }
+    }
+
+    /// Number of the subcommand of `KVM_PV_DUMP`, as messages show it.
+    pub fn dump_number(&self) -> Option<u64> {
+        match self {
+            Self::DumpInit => Some(0),
+            Self::DumpConfigStorState { .. } => Some(1),
+            Self::DumpComplete => Some(2),
+            Self::DumpCpu { .. } => Some(3),
+            _ => None,
         }
     }
 
@@ -254,6 +287,10 @@ impl PvCommand {
             Self::Verify => "KVM_PV_VERIFY",
             Self::PrepareReset => "KVM_PV_PREP_RESET",
             Self::UnshareAll => "KVM_PV_UNSHARE_ALL",
+            Self::DumpInfo => "KVM_PV_INFO",
+            Self::DumpInit | Self::DumpConfigStorState { .. } | Self::DumpCpu { .. } | Self::DumpComplete => {
+                "KVM_PV_DUMP"
+            }
             Self::CpuReset { .. } => "KVM_S390_VCPU_RESET",
             Self::CpuSetState { .. } => "KVM_SET_MP_STATE",
         }
@@ -271,4 +308,19 @@ pub struct PvResult {
     pub rrc: u16,
     /// In words, when it failed.
     pub reason: String,
+    /// What the command stored: a piece of a dump, else empty.
+    pub data: Vec<u8>,
+    /// To [`PvCommand::DumpInfo`].
+    pub dump: Option<PvDumpInfo>,
+}
+
+/// How much room a dump needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PvDumpInfo {
+    /// Bytes for a CPU.
+    pub cpu: u64,
+    /// Bytes for each MiB of guest storage.
+    pub storage_per_mib: u64,
+    /// Bytes for the end.
+    pub finalize: u64,
 }

@@ -19,7 +19,7 @@ pub enum Room {
     Hypervisor,
     /// `crates/hypervisor/host-kernel`: the only user of the lower door in its world.
     HostKernel,
-    /// `crates/owner`.
+    /// `crates/owner`, and `crates/uvdevice`.
     Owner,
     /// `crates/cloister`: wiring.
     Binary,
@@ -47,7 +47,8 @@ impl Room {
             "crates/platform" => Self::UpperDoor,
             "crates/firmware-api" => Self::LowerDoor,
             "crates/hypervisor/host-kernel" => Self::HostKernel,
-            "crates/owner" => Self::Owner,
+            // The guest's device serves the owner's tools where they run in the guest.
+            "crates/owner" | "crates/uvdevice" => Self::Owner,
             "crates/cloister" => Self::Binary,
             other if other.starts_with("crates/common/") => Self::Common,
             other if other.starts_with("crates/secure/") => Self::Secure,

@@ -205,6 +205,11 @@ pub fn failure_is_fatal(command: &PvCommand) -> bool {
         | PvCommand::SetSecParms { .. }
         | PvCommand::Unpack { .. }
         | PvCommand::Verify
+        | PvCommand::DumpInfo
+        | PvCommand::DumpInit
+        | PvCommand::DumpConfigStorState { .. }
+        | PvCommand::DumpCpu { .. }
+        | PvCommand::DumpComplete
         | PvCommand::CpuReset { .. }
         | PvCommand::CpuSetState { .. } => false,
     }
@@ -221,6 +226,9 @@ pub fn failure_text(command: &PvCommand, rc: u16, rrc: u16, errno: i32) -> Strin
         "KVM PV command {} ({name}) failed: header rc {rc:x} rrc {rrc:x} IOCTL rc: {errno}",
         command.number()
     );
+    if let Some(subcommand) = command.dump_number() {
+        text.push_str(&format!("\nKVM DUMP command {subcommand} failed"));
+    }
     if let PvCommand::SetSecParms { .. } = command {
         text.push_str("\nFailed to set secure execution parameters");
         if rc == RC_NO_KEY_SLOT {

@@ -88,7 +88,8 @@ impl Chardev {
     /// Whether it has a user.
     #[must_use]
     pub fn frontend_open(&self) -> bool {
-        !self.shared.lock().fronts.is_empty()
+        let open = |front: &Front| !matches!(&front.kind, Kind::Stream(stream) if stream.shut);
+        self.shared.lock().fronts.iter().any(open)
     }
 
     /// Its rows of `query-chardev`: a shared device has two.
@@ -242,6 +243,22 @@ impl StreamPort {
     pub fn write(&self, bytes: &[u8]) {
         self.device.shared.lock().write_stream(bytes);
         self.device.shared.wake();
+    }
+
+    /// Writes to the peer as far as there is room and says how much that is; never waits. After
+    /// [`StreamEvent::Writable`](crate::StreamEvent::Writable) there is room for more. Without a peer all of it is lost.
+    #[must_use]
+    pub fn offer(&self, bytes: &[u8]) -> usize {
+        let taken = self.device.shared.lock().offer_stream(self.front, bytes);
+        self.device.shared.wake();
+        taken
+    }
+
+    /// Says whether anybody is behind this end, for `query-chardev`; at first somebody is.
+    pub fn set_open(&self, open: bool) {
+        if let Some((_, stream)) = self.device.shared.lock().stream(self.front) {
+            stream.shut = !open;
+        }
     }
 
     /// Offers again what the input did not take.

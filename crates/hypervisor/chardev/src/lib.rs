@@ -44,6 +44,7 @@
 //!
 //! * A session queues at most [`SESSION_LIMIT`] bytes (and the one message that crosses it) for a peer that does not
 //!   read; then [`Sender::send`] says [`SendError::Slow`] and queues nothing.
+//! * What a stream offers ([`StreamPort::offer`]) waits up to [`OFFER_LIMIT`] bytes and is never dropped for a peer that is there.
 //! * A stream keeps the newest [`STREAM_LIMIT`] bytes for such a peer and drops the **oldest**: the end of a console's
 //!   output is what tells why a guest died. Without a peer the output is dropped, as in QEMU.
 //! * Unread input is bounded by [`INPUT_LIMIT`]; the peer then waits. At most [`FD_LIMIT`] passed descriptors wait to
@@ -75,6 +76,8 @@ use std::time::Duration;
 pub const SESSION_LIMIT: usize = 8 << 20;
 /// Bytes of a stream that wait for its peer.
 pub const STREAM_LIMIT: usize = 1 << 20;
+/// Bytes of a stream that wait for its peer before `StreamPort::offer` takes no more.
+pub const OFFER_LIMIT: usize = 64 << 10;
 /// Bytes of a peer that wait for the user.
 pub const INPUT_LIMIT: usize = 64 << 10;
 /// Descriptors that wait to be taken, or come with one message.

@@ -3,7 +3,7 @@
 
 use crate::backend::{Keep, Peer, Source};
 use crate::state::{Kind, Shared, State};
-use crate::{CLOSE_GRACE, FD_LIMIT, HANG_UP_GRACE};
+use crate::{CLOSE_GRACE, FD_LIMIT, HANG_UP_GRACE, OFFER_LIMIT};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{self, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
@@ -336,6 +336,7 @@ impl Pump {
             state.output.clear();
             state.in_flight = 0;
             self.pending.clear();
+            state.feed();
             self.shared.notify();
         }
         if wanted && events.intersects(PollFlags::IN | over) {
@@ -397,6 +398,9 @@ impl Pump {
             }
         }
         state.in_flight = self.pending.len();
+        if state.output.len() + state.in_flight <= OFFER_LIMIT / 2 {
+            state.feed();
+        }
         if self.pending.is_empty() && state.output.is_empty() {
             self.shared.notify();
         }

@@ -4,7 +4,7 @@
 //! rest.
 
 use crate::terminal::{Escape, HELP, Key, TERMINATED};
-use crate::{FD_LIMIT, INPUT_LIMIT, STREAM_LIMIT};
+use crate::{FD_LIMIT, INPUT_LIMIT, OFFER_LIMIT, STREAM_LIMIT};
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -22,6 +22,8 @@ pub enum StreamEvent {
     Closed,
     /// `Ctrl-a b`.
     Break,
+    /// There is room again for what `StreamPort::offer` did not take.
+    Writable,
 }
 
 /// Takes a stream's input, in the device's thread: it must not block.
@@ -122,6 +124,10 @@ pub(crate) struct StreamFront {
     pub(crate) events: Vec<(usize, StreamEvent)>,
     pub(crate) stalled: bool,
     pub(crate) resumed: bool,
+    /// Waits for room to write.
+    pub(crate) starved: bool,
+    /// The user says that nobody is behind it.
+    pub(crate) shut: bool,
 }
 
 impl Shared {
@@ -282,6 +288,7 @@ impl State {
 
     pub(crate) fn peer_went(&mut self) {
         self.connected = None;
+        self.feed();
         self.output.clear();
         self.hang_up = false;
         for front in &mut self.fronts {
@@ -345,6 +352,31 @@ impl State {
             }
         }
         quit
+    }
+
+    /// Queues output of a stream up to a limit and says how much; [`StreamEvent::Writable`] follows what was left.
+    pub(crate) fn offer_stream(&mut self, id: u64, bytes: &[u8]) -> usize {
+        let limited = self.connected.is_some() && self.file.is_none() && !self.output_dead && !self.hang_up;
+        let room = OFFER_LIMIT.saturating_sub(self.output.len() + self.in_flight);
+        let taken = if limited { room.min(bytes.len()) } else { bytes.len() };
+        if taken < bytes.len()
+            && let Some((_, stream)) = self.stream(id)
+        {
+            stream.starved = true;
+        }
+        self.write_stream(&bytes[..taken]);
+        taken
+    }
+
+    /// Tells streams that wait for room.
+    pub(crate) fn feed(&mut self) {
+        for front in &mut self.fronts {
+            if let Kind::Stream(stream) = &mut front.kind
+                && std::mem::take(&mut stream.starved)
+            {
+                stream.events.push((0, StreamEvent::Writable));
+            }
+        }
     }
 
     /// Queues output of a stream; the oldest goes when there is too much.

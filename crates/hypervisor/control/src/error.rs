@@ -42,6 +42,12 @@ impl ControlError {
         Self { class: ErrorClass::GenericError, text: text.into() }
     }
 
+    /// A question about a balloon that the machine lacks, in QEMU's words.
+    pub fn no_balloon() -> Self {
+        let text = "No balloon device has been activated".into();
+        Self { class: ErrorClass::DeviceNotActive, text }
+    }
+
     /// A device that does not exist, in QEMU's words.
     pub fn device_not_found(id: &str) -> Self {
         Self { class: ErrorClass::DeviceNotFound, text: format!("Device '{id}' not found") }

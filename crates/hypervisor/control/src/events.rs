@@ -1,6 +1,8 @@
 //! What happened to a machine, told to everyone who asked to hear.
 
-use crate::Cause;
+use crate::{Cause, DumpProgress};
+use cloister_options::SocketAddress;
+use cloister_options::WatchdogAction;
 use cloister_platform::arch::s390x::Psw;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
@@ -33,6 +35,54 @@ pub enum Event {
         psw: Psw,
         /// `pause`, `poweroff` or `run`: what follows.
         action: &'static str,
+    },
+    /// The guest keeps another amount of memory.
+    BalloonChange {
+        /// Bytes.
+        actual: u64,
+    },
+    /// The guest opened or closed a port of a virtio-serial device.
+    PortChange {
+        /// The port's id.
+        id: String,
+        /// Whether it is open.
+        open: bool,
+    },
+    /// The guest's watchdog expired.
+    Watchdog(WatchdogAction),
+    /// A dump ended.
+    DumpCompleted {
+        /// How.
+        result: DumpProgress,
+        /// Why it failed.
+        error: Option<String>,
+    },
+    /// The host's disk failed under a request of the guest.
+    BlockIoError {
+        /// The drive's id, or empty.
+        device: String,
+        /// The node's name.
+        node: String,
+        /// Whether it was a read.
+        read: bool,
+        /// `report`, `ignore` or `stop`: what follows.
+        action: &'static str,
+        /// Whether the host's disk is full.
+        no_space: bool,
+        /// In words.
+        reason: String,
+    },
+    /// A network stream has a peer.
+    NetdevStreamConnected {
+        /// The backend.
+        id: String,
+        /// The peer's address, or that at which it came in.
+        address: SocketAddress,
+    },
+    /// The peer of a network stream is gone.
+    NetdevStreamDisconnected {
+        /// The backend.
+        id: String,
     },
     /// A CPU came to a stop of the debugger's. Not a QMP event.
     Debug {

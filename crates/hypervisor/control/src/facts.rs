@@ -96,9 +96,9 @@ pub struct ObjectInfo {
 }
 
 /// A block device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockInfo {
-    /// The drive's id; without one, QEMU's default name (`virtio0`).
+    /// The drive's id; without one, QEMU's default name (`virtio0`); empty for a device on a node of `-blockdev`.
     pub device: String,
     /// The name of its node (`#block123` or given).
     pub node_name: String,
@@ -118,6 +118,70 @@ pub struct BlockInfo {
     pub snapshot: bool,
     /// It can be taken out (a CD-ROM).
     pub removable: bool,
+    /// The guest flushes; else every write is durable.
+    pub write_cache: bool,
+    /// `cache.direct=`.
+    pub direct: bool,
+    /// `cache.no-flush=`: flushes are ignored.
+    pub no_flush: bool,
+    /// `off`, `on` or `unmap`; empty is off.
+    pub detect_zeroes: &'static str,
+    /// `ok`, `failed` or `nospace`; empty is ok.
+    pub io_status: &'static str,
+    /// What was counted.
+    pub stats: BlockStats,
+}
+
+/// A node of the block layer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlockNodeInfo {
+    /// Its name.
+    pub name: String,
+    /// Its driver: `raw`, `file`.
+    pub driver: String,
+    /// What it shows of itself, as QEMU writes it: a file name or a description in JSON.
+    pub filename: String,
+    /// The node that holds its data.
+    pub file: Option<String>,
+    /// Bytes that its user sees.
+    pub virtual_size: u64,
+    /// Bytes that it takes on the host.
+    pub actual_size: u64,
+    /// Never written.
+    pub read_only: bool,
+    /// `cache.direct=`.
+    pub direct: bool,
+    /// `cache.no-flush=`.
+    pub no_flush: bool,
+    /// `off`, `on` or `unmap`.
+    pub detect_zeroes: &'static str,
+}
+
+/// What was counted of the requests of a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct BlockStats {
+    pub read: BlockCount,
+    pub write: BlockCount,
+    pub flush: BlockCount,
+    pub discard: BlockCount,
+    /// The end of the last byte that was written.
+    pub highest_write: u64,
+}
+
+/// What was counted of one kind of request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockCount {
+    /// Done.
+    pub operations: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Their time together.
+    pub nanoseconds: u64,
+    /// Failed on the host.
+    pub failed: u64,
+    /// Not possible on this disk.
+    pub invalid: u64,
 }
 
 /// A character device.
@@ -129,6 +193,39 @@ pub struct ChardevInfo {
     pub filename: String,
     /// Whether somebody uses it.
     pub frontend_open: bool,
+}
+
+/// Network devices and backends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks {
+    /// The devices.
+    pub nics: Vec<NicInfo>,
+    /// The backends.
+    pub netdevs: Vec<NetdevInfo>,
+}
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NicInfo {
+    /// Its id, or a name made up from its type.
+    pub name: String,
+    /// Its type.
+    pub model: String,
+    /// Its address at the start.
+    pub mac: [u8; 6],
+    /// Its backend.
+    pub netdev: Option<String>,
+}
+
+/// A network backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetdevInfo {
+    /// Its id.
+    pub id: String,
+    /// Its type.
+    pub kind: String,
+    /// What else there is to say: where it leads.
+    pub words: String,
 }
 
 /// How the guest is protected.

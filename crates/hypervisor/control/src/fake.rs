@@ -4,12 +4,13 @@
 //! a test gives it one.
 
 use crate::{
-    BlockInfo, BusInfo, Cause, ChardevInfo, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo, Event,
-    Events, Facts, Machine, NoSev, ObjectInfo, Operator, Process, Property, RunState, SevControl,
+    BlockInfo, BusInfo, Cause, ChardevInfo, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo,
+    DumpProgress, DumpRange, DumpSink, DumpStatus, Event, Events, Facts, Machine, NoSev, ObjectInfo,
+    Operator, Process, Property, RunState, SevControl,
 };
 use cloister_options::{
     Catalogue, CommandLine, DeviceSpec, Invocation, ObjectSpec, OptionError, Outcome, PropertyValue, Target,
-    parse,
+    WatchdogAction, parse,
 };
 use cloister_platform::Vm;
 use serde_json::{Value, json};
@@ -37,10 +38,14 @@ pub struct FakeState {
     pub blocks: Vec<BlockInfo>,
     /// See [`Machine::objects`].
     pub objects: Vec<ObjectInfo>,
+    /// See [`Machine::balloon`]; `None`: there is no balloon.
+    pub balloon: Option<u64>,
     /// See [`Machine::confidential`].
     pub confidential: Option<ConfidentialInfo>,
     /// See [`Machine::migration_blockers`].
     pub blockers: Vec<String>,
+    /// See [`Machine::dump_progress`].
+    pub dump: DumpProgress,
     /// Every call that would change a machine, in order: `stop`, `cont`, `reset host-qmp-system-reset`, ...
     pub calls: Vec<String>,
 }
@@ -267,12 +272,53 @@ impl Machine for FakeMachine {
         Ok(())
     }
 
+    fn balloon(&self) -> Result<u64, ControlError> {
+        self.state().balloon.ok_or_else(ControlError::no_balloon)
+    }
+
+    fn set_balloon(&self, bytes: u64) -> Result<(), ControlError> {
+        self.call(format!("set_balloon {bytes}"));
+        let mut state = self.state();
+        let most = self.facts.memory;
+        state.balloon.as_mut().map(|kept| *kept = bytes.min(most)).ok_or_else(ControlError::no_balloon)
+    }
+
+    fn set_watchdog_action(&self, action: WatchdogAction) {
+        self.call(format!("set_watchdog_action {}", action.name()));
+    }
+
     fn confidential(&self) -> Option<ConfidentialInfo> {
         self.state().confidential.clone()
     }
 
     fn migration_blockers(&self) -> Vec<String> {
         self.state().blockers.clone()
+    }
+
+    fn dump_begin(&self, range: DumpRange) -> Result<(), ControlError> {
+        self.call(format!("dump_begin {:#x} {:?}", range.begin, range.length));
+        let mut state = self.state();
+        if state.dump.status == DumpStatus::Active {
+            return Err(ControlError::new("There is a dump in process, please wait."));
+        }
+        let total = range.length.unwrap_or(self.facts.memory);
+        state.dump = DumpProgress { status: DumpStatus::Active, completed: 0, total };
+        Ok(())
+    }
+
+    fn dump_write(&self, sink: &mut dyn DumpSink) -> Result<(), ControlError> {
+        let written = sink.write_all(b"a dump").and_then(|()| sink.finish());
+        let error = written.err().map(|error| error.to_string());
+        let mut result = self.dump_progress();
+        result.status = if error.is_none() { DumpStatus::Completed } else { DumpStatus::Failed };
+        result.completed = if error.is_none() { result.total } else { 0 };
+        self.state().dump = result;
+        self.events.emit(Event::DumpCompleted { result, error: error.clone() });
+        error.map_or(Ok(()), |error| Err(ControlError::new(error)))
+    }
+
+    fn dump_progress(&self) -> DumpProgress {
+        self.state().dump
     }
 
     fn sev(&self) -> &dyn SevControl {

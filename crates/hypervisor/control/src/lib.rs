@@ -5,6 +5,7 @@
 //! itself, its CPUs and memory, is reached through the upper door, by [`Machine::vm`].
 #![forbid(unsafe_code)]
 
+mod dump;
 mod error;
 mod events;
 mod facts;
@@ -14,10 +15,12 @@ mod machine;
 mod run_state;
 mod sev;
 
+pub use dump::{DumpProgress, DumpRange, DumpSink, DumpStatus};
 pub use error::{ControlError, ErrorClass};
 pub use events::{Event, Events, Subscription, TimedEvent};
 pub use facts::{
-    BlockInfo, BusInfo, ChardevInfo, ConfidentialInfo, CpuInfo, DeviceInfo, Facts, ObjectInfo, Property,
+    BlockCount, BlockInfo, BlockNodeInfo, BlockStats, BusInfo, ChardevInfo, ConfidentialInfo, CpuInfo,
+    DeviceInfo, Facts, NetdevInfo, Networks, NicInfo, ObjectInfo, Property,
 };
 pub use machine::{Machine, Operator, Process};
 pub use run_state::{Cause, RunState};

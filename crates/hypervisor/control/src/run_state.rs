@@ -21,6 +21,11 @@ pub enum RunState {
     Shutdown,
     /// The guest crashed and the process stays (`-action panic=pause`).
     GuestPanicked,
+    /// A disk of the host failed, and the machine was to stop then (`werror=stop`).
+    #[serde(rename = "io-error")]
+    IoError,
+    /// The guest's watchdog expired (`-action watchdog=pause`).
+    Watchdog,
     /// The platform failed.
     InternalError,
     /// Migrated away.
@@ -28,11 +33,14 @@ pub enum RunState {
     PostMigrate,
     /// The last phase of a migration.
     FinishMigrate,
+    /// Its state is being saved: it goes on by itself.
+    #[serde(rename = "save-vm")]
+    SaveVm,
 }
 
 impl RunState {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Prelaunch,
         Self::InMigrate,
         Self::Running,
@@ -40,9 +48,12 @@ impl RunState {
         Self::Debug,
         Self::Shutdown,
         Self::GuestPanicked,
+        Self::IoError,
+        Self::Watchdog,
         Self::InternalError,
         Self::PostMigrate,
         Self::FinishMigrate,
+        Self::SaveVm,
     ];
 
     /// As in the protocol.
@@ -55,9 +66,12 @@ impl RunState {
             Self::Debug => "debug",
             Self::Shutdown => "shutdown",
             Self::GuestPanicked => "guest-panicked",
+            Self::IoError => "io-error",
+            Self::Watchdog => "watchdog",
             Self::InternalError => "internal-error",
             Self::PostMigrate => "postmigrate",
             Self::FinishMigrate => "finish-migrate",
+            Self::SaveVm => "save-vm",
         }
     }
 

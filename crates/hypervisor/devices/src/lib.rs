@@ -34,6 +34,7 @@ pub mod interrupt;
 pub mod sclp;
 pub mod virtio;
 pub mod wake;
+pub mod watchdog;
 
 pub use error::Error;
 pub use interrupt::{HostInterrupt, InterruptSink, Outcome};

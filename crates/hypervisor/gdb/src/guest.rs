@@ -155,7 +155,7 @@ impl Guest {
             RunState::Prelaunch | RunState::Paused | RunState::InMigrate => Signal::SIGINT,
             RunState::Shutdown => Signal::SIGQUIT,
             RunState::GuestPanicked | RunState::InternalError => Signal::SIGABRT,
-            RunState::PostMigrate | RunState::FinishMigrate => Signal::SIGXCPU,
+            RunState::PostMigrate | RunState::FinishMigrate | RunState::SaveVm => Signal::SIGXCPU,
         };
         Some(self.signal(signal))
     }

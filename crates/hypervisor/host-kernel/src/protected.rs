@@ -6,14 +6,16 @@ use cloister_arch::s390x::{ResetKind, RunState};
 use cloister_firmware_api::{self as lower, Guest};
 use cloister_formats::s390x::uv_rc::{Rc, Rrc, explain};
 use cloister_formats::s390x::uvcb::{
-    ConvFromSec, ConvToSec, CpuSetState, CreateSecConf, CreateSecCpu, Handle, Init, PinPageShared, Qui,
-    SetSecConfParams, Unpack, UnpinPageShared, UvCommand, UvHeader,
+    ConvFromSec, ConvToSec, CpuSetState, CreateSecConf, CreateSecCpu, DumpComplete, DumpConfStorState,
+    DumpCpu, Handle, Init, PinPageShared, Qui, SetSecConfParams, Unpack, UnpinPageShared, UvCommand,
+    UvHeader,
 };
-use cloister_platform::{PvCommand, PvResult};
+use cloister_platform::{PvCommand, PvDumpInfo, PvResult};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes in a page.
 const PAGE: u64 = 4096;
+const MIB: u64 = 1 << 20;
 /// Designation bits of an address-space control element: region-third table, private space.
 const ASCE_BITS: u64 = 0x20 | 0x07;
 
@@ -48,6 +50,7 @@ impl Protected {
     }
 
     pub(crate) fn command(&self, command: PvCommand, guest: &Guest, max_cpus: u16) -> PvResult {
+        let (mut data, mut dump) = (Vec::new(), None);
         let outcome = match command {
             PvCommand::Enable => self.enable(guest, max_cpus),
             PvCommand::Disable => self.disable(),
@@ -67,6 +70,21 @@ impl Protected {
             PvCommand::Verify => self.plain(UvCommand::VERIFY),
             PvCommand::PrepareReset => self.plain(UvCommand::PREPARE_RESET),
             PvCommand::UnshareAll => self.plain(UvCommand::UNSHARE_ALL),
+            PvCommand::DumpInfo => self.dump_info().map(|info| dump = Some(info)),
+            PvCommand::DumpInit => self.plain(UvCommand::DUMP_INIT),
+            PvCommand::DumpConfigStorState { address, count } => {
+                self.dump_storage(guest, address, count).map(|bytes| data = bytes)
+            }
+            PvCommand::DumpCpu { cpu } => self.with_cpu(cpu, |uv, cpu_handle| {
+                let (_, bytes) = uv.uvc(DumpCpu { cpu_handle, dump_area: 0 }.encode(), Vec::new())?;
+                data = bytes;
+                Ok(())
+            }),
+            PvCommand::DumpComplete => self.with_configuration(|uv, guest_handle| {
+                let (_, bytes) = uv.uvc(DumpComplete { guest_handle, dump_area: 0 }.encode(), Vec::new())?;
+                data = bytes;
+                Ok(())
+            }),
             PvCommand::CpuReset { cpu, kind } => self.with_cpu(cpu, |uv, handle| {
                 let command = match kind {
                     ResetKind::Normal => UvCommand::CPU_RESET,
@@ -86,8 +104,10 @@ impl Protected {
             }),
         };
         match outcome {
-            Ok(()) => PvResult { ok: true, rc: Rc::EXECUTED.0, rrc: 0, reason: String::new() },
-            Err(failure) => PvResult { ok: false, rc: failure.rc, rrc: failure.rrc, reason: failure.words() },
+            Ok(()) => PvResult { ok: true, rc: Rc::EXECUTED.0, data, dump, ..PvResult::default() },
+            Err(failure) => {
+                PvResult { rc: failure.rc, rrc: failure.rrc, reason: failure.words(), ..PvResult::default() }
+            }
         }
     }
 
@@ -123,16 +143,14 @@ impl Protected {
 
     fn enable(&self, guest: &Guest, max_cpus: u16) -> Result<(), Failure> {
         let mut state = self.lock();
-        let mut block = vec![0; Qui::MIN_LEN];
-        UvHeader { len: Qui::MIN_LEN as u16, command: UvCommand::QUI, rc: Rc(0), rrc: Rrc(0) }
-            .store(&mut block);
-        // CC 1 with "more data" is a success of this call.
-        let (_, block, _) = self.raw(block, Vec::new())?;
-        let length = |at: usize| {
-            block.get(at..at + 8).map_or(0, |bytes| bytes.iter().fold(0, |acc, &b| acc << 8 | u64::from(b)))
-        };
-        let (uv_base, conf_base, conf_virt, per_mib, cpu_len) =
-            (length(0x40), length(0x50), length(0x58), length(0x60), length(0x68));
+        let qui = self.query()?;
+        let (uv_base, conf_base, conf_virt, per_mib, cpu_len) = (
+            qui.uv_base_stor_len,
+            qui.conf_base_phys_stor_len,
+            qui.conf_base_virt_stor_len,
+            qui.conf_virt_var_stor_len,
+            qui.cpu_stor_len,
+        );
         if !state.initialised {
             let stor_origin = state.donations.take(uv_base);
             match self.uvc(Init { stor_origin, stor_len: uv_base }.encode(), Vec::new()) {
@@ -173,6 +191,34 @@ impl Protected {
             }
         }
         Ok(())
+    }
+
+    fn query(&self) -> Result<Qui, Failure> {
+        // CC 1 with "more data" is a success of this call.
+        let (_, block, _) = self.raw(Qui::default().encode(), Vec::new())?;
+        Qui::parse(&block).map_err(|_| Failure::state(UvCommand::QUI))
+    }
+
+    fn dump_info(&self) -> Result<PvDumpInfo, Failure> {
+        let qui = self.query()?;
+        Ok(PvDumpInfo {
+            // Linux has no other length for it.
+            cpu: qui.cpu_stor_len,
+            storage_per_mib: qui.conf_dump_storage_state_len,
+            finalize: qui.conf_dump_finalize_len,
+        })
+    }
+
+    fn dump_storage(&self, guest: &Guest, address: u64, count: u64) -> Result<Vec<u8>, Failure> {
+        let end = guest.size.min(address.saturating_add(count.saturating_mul(MIB)));
+        self.with_configuration(|uv, guest_handle| {
+            let mut out = Vec::new();
+            for gaddr in (address..end).step_by(MIB as usize) {
+                let block = DumpConfStorState { guest_handle, dump_area: 0, gaddr };
+                out.extend(uv.uvc(block.encode(), Vec::new())?.1);
+            }
+            Ok(out)
+        })
     }
 
     fn disable(&self) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 use crate::arguments::Arguments;
 use crate::{Answer, Monitor, Refusal};
 use cloister_control::{Cause, ControlError};
+use cloister_options::WatchdogAction;
 
 pub(crate) fn cont(monitor: &mut Monitor, _: &Arguments) -> Answer {
     done(monitor.operator.machine.cont())
@@ -59,6 +60,24 @@ pub(crate) fn migrate(monitor: &mut Monitor, arguments: &Arguments) -> Answer {
         return Err(Refusal::error("this version of Cloister cannot migrate"));
     }
     Err(Refusal::error(blockers.join("\n")))
+}
+
+/// QEMU counts in MiB.
+pub(crate) fn balloon(monitor: &mut Monitor, arguments: &Arguments) -> Answer {
+    let machine = &monitor.operator.machine;
+    machine.balloon()?;
+    let target =
+        arguments.number(0).and_then(|target| target.checked_mul(1 << 20)).filter(|target| *target > 0);
+    let target = target.ok_or_else(|| Refusal::error("Parameter 'target' expects a size"))?;
+    done(machine.set_balloon(target))
+}
+
+pub(crate) fn watchdog_action(monitor: &mut Monitor, arguments: &Arguments) -> Answer {
+    let name = arguments.text();
+    let action = WatchdogAction::from_name(name)
+        .ok_or_else(|| Refusal::error(format!("invalid parameter value: {name}")))?;
+    monitor.operator.machine.set_watchdog_action(action);
+    Ok(String::new())
 }
 
 fn done(result: Result<(), ControlError>) -> Answer {

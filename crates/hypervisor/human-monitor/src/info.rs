@@ -57,6 +57,11 @@ pub(crate) fn chardev(monitor: &mut Monitor, _: &Arguments) -> Answer {
     Ok(chardevs.iter().map(|chardev| format!("{}: filename={}\n", chardev.label, chardev.filename)).collect())
 }
 
+pub(crate) fn balloon(monitor: &mut Monitor, _: &Arguments) -> Answer {
+    let actual = monitor.operator.machine.balloon()?;
+    Ok(format!("balloon: actual={}\n", actual >> 20))
+}
+
 pub(crate) fn block(monitor: &mut Monitor, arguments: &Arguments) -> Answer {
     let wanted = arguments.text();
     let blocks = monitor.operator.machine.blocks();

@@ -48,6 +48,7 @@ macro_rules! commands {
 
 /// All commands, by name.
 pub(crate) const COMMANDS: &[Command] = commands! {
+    "balloon" [must(Number)] "target", "request VM to change its memory allocation (in MB)" => control::balloon;
     "cont|c" [] "", "resume emulation" => control::cont;
     "cpu" [must(Number)] "index", "set the default CPU" => control::cpu;
     "device_add" [may(Rest(Completes::DeviceType))]
@@ -75,12 +76,15 @@ pub(crate) const COMMANDS: &[Command] = commands! {
     "stop|s" [] "", "stop emulation" => control::stop;
     "system_powerdown" [] "", "send system power down event" => control::powerdown;
     "system_reset" [] "", "reset the system" => control::reset;
+    "watchdog_action" [must(Word(Nothing))] "[reset|shutdown|poweroff|pause|debug|none|inject-nmi]",
+        "change watchdog action" => control::watchdog_action;
     "x" [must(Format), must(Number)] "/fmt addr", "virtual memory dump starting at 'addr'" => memory::x;
     "xp" [must(Format), must(Number)] "/fmt addr", "physical memory dump starting at 'addr'" => memory::xp;
 };
 
 /// All subcommands of `info`, by name.
 pub(crate) const INFO: &[Command] = commands! {
+    "balloon" [] "", "show balloon information" => info::balloon;
     "block" [may(Flag('n')), may(Flag('v')), may(Word(Completes::Block))] "[-n] [-v] [device]",
         "show info of one block device or all block devices (-n: show named nodes; -v: show details)"
         => info::block;

@@ -33,11 +33,19 @@ pub enum MachineError {
         /// Bytes that the kernel has room for.
         limit: u64,
     },
-    /// There is nothing to boot.
+    /// The boot loader of QEMU is not installed.
     #[error(
-        "there is nothing to boot: give a kernel or a Secure Execution image with -kernel FILE (booting from a disk is not part of this version)"
+        "could not find stage1 bootloader '{}': install QEMU's firmware for s390x (package qemu-system-data or \
+         qemu-system-s390x-core), name it with -bios FILE or its folder with -L DIR, or give a kernel with -kernel FILE",
+        name.display()
     )]
-    NothingToBoot,
+    NoBootLoader {
+        /// The name looked for.
+        name: PathBuf,
+    },
+    /// Protected mode without the block that describes it.
+    #[error("the guest's description of its protected mode is gone")]
+    NoProtectedBlock,
     /// RAM size.
     #[error("ram size must be multiples of 1 MiB")]
     MemorySize,

@@ -27,6 +27,9 @@ pub(crate) fn describe(event: &Event) -> Option<(&'static EventSpec, Value)> {
             });
             ("GUEST_PANICKED", json!({ "action": action, "info": info }))
         }
+        Event::BalloonChange { actual } => ("BALLOON_CHANGE", json!({ "actual": actual })),
+        Event::PortChange { id, open } => ("VSERPORT_CHANGE", json!({ "id": id, "open": open })),
+        Event::Watchdog(action) => ("WATCHDOG", json!({ "action": action.name() })),
         _ => return None,
     };
     EVENTS.iter().find(|spec| spec.name == name).map(|spec| (spec, data))

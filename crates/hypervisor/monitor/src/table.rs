@@ -5,7 +5,8 @@
 
 use crate::call::Call;
 use crate::commands::{
-    block, catalogue, cpu_model, fds, human, machine, memory, migration, objects, qom, run, session, sev,
+    block, catalogue, cpu_model, devices, fds, human, machine, memory, migration, objects, qom, run, session,
+    sev,
 };
 use crate::types::{Member, Type, check_members, member, optional};
 use cloister_control::{ControlError, ErrorClass, Operator};
@@ -18,6 +19,7 @@ const FAMILIES: &[&[Command]] = &[
     run::ROWS,
     catalogue::ROWS,
     machine::ROWS,
+    devices::ROWS,
     block::ROWS,
     qom::ROWS,
     objects::ROWS,
@@ -256,5 +258,23 @@ pub const EVENTS: &[EventSpec] = &[
             optional("info", Type::Union(&run::PANIC_INFORMATION)),
         ],
         limited: false,
+    },
+    EventSpec {
+        name: "BALLOON_CHANGE",
+        doc: "The guest keeps another amount of memory: bytes.",
+        data: &[member("actual", Type::Int)],
+        limited: true,
+    },
+    EventSpec {
+        name: "VSERPORT_CHANGE",
+        doc: "The guest opened or closed a port of a virtio-serial device.",
+        data: &[member("id", Type::Str), member("open", Type::Bool)],
+        limited: true,
+    },
+    EventSpec {
+        name: "WATCHDOG",
+        doc: "The guest's watchdog expired.",
+        data: &[member("action", Type::Enum(&devices::WATCHDOG_ACTION))],
+        limited: true,
     },
 ];

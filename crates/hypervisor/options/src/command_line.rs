@@ -4,10 +4,12 @@
 
 use std::path::PathBuf;
 
+use crate::blockdev::{BlockNode, DetectZeroes};
 use crate::chardev::{CharBackend, Chardev};
-use crate::error::{Location, Warning};
+use crate::error::{Location, Problem, Warning};
 use crate::inject::Injection;
 use crate::invocation::Target;
+use crate::netdev::Netdev;
 use crate::process::{Actions, AddFd, MemoryMap, Sandbox};
 use crate::schema::Properties;
 
@@ -44,6 +46,10 @@ pub struct CommandLine {
     pub devices: Vec<DeviceSpec>,
     /// `-drive` and disk images, in order.
     pub drives: Vec<Drive>,
+    /// The nodes of `-blockdev` in order, then those of drives; whoever is named stands before.
+    pub block_nodes: Vec<BlockNode>,
+    /// `-netdev`, and what `-nic` and `-net` make, in order.
+    pub netdevs: Vec<Netdev>,
     /// `-serial`, in order, as given.
     pub serials: Vec<CharBackend>,
     /// `-chardev`, in order.
@@ -294,6 +300,8 @@ pub struct DeviceSpec {
     pub driver: String,
     /// The id, unique among devices.
     pub id: Option<String>,
+    /// The bus that it asks for, by name.
+    pub bus: Option<String>,
     /// Checked properties; `drive` and `rng` name what exists.
     pub properties: Properties,
     /// Whether it hands the guest a device of the host.
@@ -306,6 +314,42 @@ impl DeviceSpec {
     /// Whether it is a console of the SCLP, which stays for as long as the machine.
     pub fn is_console(&self) -> bool {
         matches!(self.driver.as_str(), "sclpconsole" | "sclplmconsole")
+    }
+
+    /// Whether it is a port of a virtio-serial device.
+    pub fn is_port(&self) -> bool {
+        matches!(self.driver.as_str(), "virtconsole" | "virtserialport")
+    }
+
+    /// Whether it is the watchdog, which sits on no bus and stays for as long as the machine.
+    pub fn is_watchdog(&self) -> bool {
+        self.driver == "diag288"
+    }
+
+    /// The controller among `devices` whose bus a port goes to, and the name of that bus.
+    ///
+    /// # Errors
+    /// There is none, in QEMU's words.
+    pub fn controller<'a>(&self, devices: &'a [Self]) -> Result<(&'a Self, String), Problem> {
+        let mut nameless = 0;
+        let mut found = None;
+        for device in devices.iter().filter(|device| device.driver == "virtio-serial-ccw") {
+            let name = match &device.id {
+                Some(id) => format!("{id}.0"),
+                None => {
+                    nameless += 1;
+                    format!("virtio-serial-bus.{}", nameless - 1)
+                }
+            };
+            // Without a name the bus that was made last is taken.
+            if self.bus.as_ref().is_none_or(|wanted| *wanted == name) {
+                found = Some((device, name));
+            }
+        }
+        found.ok_or_else(|| match &self.bus {
+            Some(bus) => Problem::BusNotFound(bus.clone()),
+            None => Problem::NoBus { driver: self.driver.clone(), bus: "virtio-serial-bus" },
+        })
     }
 }
 
@@ -330,8 +374,53 @@ pub struct Drive {
     pub cache: Option<String>,
     /// Place among the drives of its interface.
     pub index: Option<u32>,
+    /// `node-name=`.
+    pub node_name: Option<String>,
+    /// `discard=unmap`: pass on what the guest discards.
+    pub discard: bool,
+    /// `detect-zeroes=`.
+    pub detect_zeroes: DetectZeroes,
+    /// `werror=`.
+    pub write_error: Option<ErrorAction>,
+    /// `rerror=`.
+    pub read_error: Option<ErrorAction>,
+    /// The node at its root; an empty drive has none.
+    pub node: Option<String>,
     /// Where it was given.
     pub location: Location,
+}
+
+impl Drive {
+    /// Whether the guest is told of a write cache: `cache=` other than `writethrough` and `directsync`.
+    pub fn write_cache(&self) -> bool {
+        !matches!(self.cache.as_deref(), Some("writethrough" | "directsync"))
+    }
+}
+
+/// What follows an error of the host's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorAction {
+    /// Tell the guest.
+    Report,
+    /// Tell the guest that all is well.
+    Ignore,
+    /// Stop the machine, and try again when it goes on.
+    Stop,
+    /// Stop if the host's disk is full, else tell the guest.
+    Enospc,
+}
+
+impl ErrorAction {
+    /// The action with this name; `auto` is none.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "report" => Some(Self::Report),
+            "ignore" => Some(Self::Ignore),
+            "stop" => Some(Self::Stop),
+            "enospc" => Some(Self::Enospc),
+            _ => None,
+        }
+    }
 }
 
 /// How a drive reaches the guest.

@@ -247,6 +247,47 @@ pub enum Problem {
     CacheMode,
     #[error("'{0}' invalid media")]
     Media(String),
+    #[error("'{0}' invalid write error action")]
+    WriteErrorAction(String),
+    #[error("'{0}' invalid read error action")]
+    ReadErrorAction(String),
+
+    #[error("'node-name' must be specified for the root node")]
+    RootNodeWithoutName,
+    #[error("Invalid node-name: '{0}'")]
+    NodeName(String),
+    #[error("Node name too long")]
+    NodeNameLength,
+    #[error("node-name={0} is conflicting with a device id")]
+    NodeNameOfDrive(String),
+    #[error("Device name '{0}' conflicts with an existing node name")]
+    DriveNamedAsNode(String),
+    #[error("Duplicate nodes with node-name='{0}'")]
+    DuplicateNode(String),
+    #[error("Cannot find device='{0}' nor node-name='{0}'")]
+    NodeNotFound(String),
+    #[error("setting detect-zeroes to unmap is not allowed without setting discard operation to unmap")]
+    DetectZeroesUnmap,
+    #[error("aio=native was specified, but it requires cache.direct=on, which was not specified.")]
+    AioNative,
+    #[error("latency-ns is invalid")]
+    NullLatency,
+    #[error("size is invalid")]
+    NullSize,
+    #[error("Help is not available for this option")]
+    NoHelp,
+    #[error("num-queues property must be larger than 0")]
+    QueuesMissing,
+    #[error("invalid queue-size property ({0}), must be a power of 2 (max 1024)")]
+    QueueSize(u64),
+    #[error("Property .{name} doesn't take value '{value}', it's not a power of 2")]
+    NotAPower { name: &'static str, value: u64 },
+    #[error("Property .{name} doesn't take value {value} (minimum: 512, maximum: 2097152)")]
+    BlockSize { name: &'static str, value: u64 },
+    #[error("logical_block_size > physical_block_size not supported")]
+    BlockSizes,
+    #[error("The bootindex {0} has already been used")]
+    BootIndexTaken(i32),
 
     #[error("'{0}' is not a valid char driver")]
     CharDriver(String),
@@ -304,6 +345,49 @@ pub enum Problem {
         "gdbstub: '{0}' is no place to wait for gdb; use tcp::PORT, unix:PATH,server=on,wait=off or chardev:ID"
     )]
     GdbBackend(String),
+
+    #[error("IPv4 and IPv6 disabled")]
+    NetNoProtocol,
+    #[error("Failed to parse {0}")]
+    NetParse(&'static str),
+    #[error("{0} doesn't belong to network")]
+    NetOutside(&'static str),
+    #[error("{0} must be different from {1}")]
+    NetSame(&'static str, &'static str),
+    #[error("Invalid host forwarding rule '{rule}' ({reason})")]
+    NetForward { rule: String, reason: &'static str },
+    #[error("dgram requires local= parameter")]
+    NetDgramLocal,
+    #[error("don't set remote with local.fd")]
+    NetDgramFdRemote,
+    #[error("type=inet or type=unix requires remote parameter")]
+    NetDgramRemote,
+    #[error("remote and local types must be the same")]
+    NetDgramTypes,
+    #[error("exactly one of listen=, connect=, mcast= or udp= is required")]
+    NetSocketWay,
+    #[error("localaddr= is only valid with mcast= or udp=")]
+    NetSocketLocal,
+    #[error("localaddr= is mandatory with udp=")]
+    NetUdpLocal,
+    #[error("host address '{0}' doesn't contain ':' separating host from port")]
+    NetHostPort(String),
+    #[error(
+        "ifname=, script=, downscript=, vnet_hdr=, helper=, queues=, fds=, and vhostfds= are invalid with fd="
+    )]
+    NetTapFd,
+    #[error("invalid syntax for ethernet address")]
+    NetEthernet,
+    #[error("Unsupported NIC model: {0}")]
+    NetModel(String),
+    #[error("netdev '{0}' not found")]
+    NetdevNotFound(String),
+    #[error("Property '{class}.{name}' can't take value '{value}', it's in use")]
+    NetdevInUse { class: String, name: String, value: String },
+    #[error(
+        "hub 0 would have more than one {0}, and there are no hubs; give each device a -netdev of its own"
+    )]
+    NetHub(&'static str),
 
     #[error("fd option is required and must be non-negative")]
     FdRequired,

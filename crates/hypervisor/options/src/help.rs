@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use crate::catalogue::{Catalogue, DeviceType, MachineType, ObjectType};
 use crate::chardev::parse::BACKENDS;
+use crate::netdev::NETDEV_KINDS;
 use crate::schema::{Key, Kind};
 use crate::table::{Argument, LOG_ITEMS, OptionSpec, Section, options};
 use crate::tables::feature_names;
@@ -24,6 +25,8 @@ pub(crate) enum Topic {
     Accelerators,
     DriveFormats,
     Chardevs,
+    Netdevs,
+    NicModels,
     Option(&'static str),
 }
 
@@ -37,6 +40,7 @@ pub(crate) fn usage(program: &str) -> String {
         Section::Standard,
         Section::Objects,
         Section::Disks,
+        Section::Network,
         Section::Display,
         Section::Characters,
         Section::Boot,
@@ -147,7 +151,10 @@ pub(crate) fn devices(catalogue: &Catalogue) -> String {
     for class in classes {
         let mut part = format!("{class} devices:\n");
         for device in catalogue.devices().iter().filter(|d| d.class == class) {
-            let _ = write!(part, "name \"{}\", bus {}", device.name, device.bus);
+            let _ = write!(part, "name \"{}\"", device.name);
+            if !device.bus.is_empty() {
+                let _ = write!(part, ", bus {}", device.bus);
+            }
             if let Some(alias) = device.alias {
                 let _ = write!(part, ", alias \"{alias}\"");
             }
@@ -164,6 +171,14 @@ pub(crate) fn device_properties(device: &DeviceType) -> String {
 
 pub(crate) fn accelerators(catalogue: &Catalogue) -> String {
     format!("Accelerators supported in QEMU binary:\n{}\n", catalogue.accelerators().join("\n"))
+}
+
+pub(crate) fn netdevs() -> String {
+    let mut out = String::from("Available netdev backend types:\n");
+    for kind in NETDEV_KINDS {
+        let _ = writeln!(out, "{kind}");
+    }
+    out
 }
 
 pub(crate) fn chardevs() -> String {

@@ -5,14 +5,15 @@
 
 use serde_json::{Map, Value};
 
+use crate::blockdev::BlockNode;
 use crate::catalogue::{Catalogue, ObjectRole};
 use crate::command_line::{DeviceSpec, Drive, DriveInterface, ObjectSpec};
 use crate::error::{Location, OptionError, Problem, Warning};
 use crate::flat::{FlatOptions, parse_flat};
 use crate::help::Topic;
 use crate::parser::take::json_text;
-use crate::schema::{Schema, Words};
-use crate::value::parse_identifier;
+use crate::schema::{PropertyValue, Schema, Words};
+use crate::value::{parse_identifier, parse_mac};
 
 /// Read the arguments of `object-add`. The text of a refusal is QEMU's; [`OptionError::headline`] is what QMP shows.
 /// Whether the id is free is not checked.
@@ -55,6 +56,10 @@ pub struct Present<'a> {
     pub devices: &'a [DeviceSpec],
     /// The drives.
     pub drives: &'a [Drive],
+    /// The nodes of the block layer.
+    pub nodes: &'a [BlockNode],
+    /// The ids of the network backends.
+    pub netdevs: &'a [&'a str],
 }
 
 /// Check a device against what there is: ids and numbers taken, objects and drives that it names.
@@ -84,6 +89,9 @@ pub(crate) fn check_references(
     {
         return refuse(Problem::DeviceNumberTaken(number.to_string()));
     }
+    if device.is_port() {
+        device.controller(present.devices).map_err(|problem| problem.at(&device.location))?;
+    }
     if let Some(id) = properties.text("rng")
         && !present
             .objects
@@ -92,18 +100,40 @@ pub(crate) fn check_references(
     {
         return refuse(Problem::NotFound(id.to_owned()));
     }
+    if let Some(id) = properties.text("netdev") {
+        let (class, name, value) = ("virtio-net-device".to_owned(), "netdev".to_owned(), id.to_owned());
+        if !present.netdevs.contains(&id) {
+            return refuse(Problem::CannotFindValue { class, name, value });
+        }
+        if present.devices.iter().any(|other| other.properties.text("netdev") == Some(id)) {
+            return refuse(Problem::NetdevInUse { class, name, value });
+        }
+    }
+    if let Some(mac) = properties.text("mac")
+        && parse_mac(mac).is_none()
+    {
+        return refuse(Problem::DeviceValue {
+            class: "virtio-net-device".to_owned(),
+            name: "mac".to_owned(),
+            value: mac.to_owned(),
+        });
+    }
     if device.driver == "virtio-blk-ccw" {
         let Some(id) = properties.text("drive") else {
             return refuse(Problem::DriveNotSet);
         };
         let Some(drive) = present.drives.iter().find(|drive| drive.id.as_deref() == Some(id)) else {
-            return refuse(Problem::CannotFindValue {
-                class: "virtio-blk-device".to_owned(),
-                name: "drive".to_owned(),
-                value: id.to_owned(),
-            });
+            // Who uses a node, and how, only the machine knows.
+            return match present.nodes.iter().any(|node| node.name == id) {
+                true => check_disk(device, present),
+                false => refuse(Problem::CannotFindValue {
+                    class: "virtio-blk-device".to_owned(),
+                    name: "drive".to_owned(),
+                    value: id.to_owned(),
+                }),
+            };
         };
-        if drive.interface == DriveInterface::Virtio {
+        if drive.interface != DriveInterface::None {
             return Err(Problem::DriveConnected(id.to_owned()).at(&drive.location));
         }
         if present.devices.iter().any(|other| other.properties.text("drive") == Some(id)) {
@@ -112,6 +142,47 @@ pub(crate) fn check_references(
         if drive.file.is_none() {
             return refuse(Problem::DriveEmpty);
         }
+        return check_disk(device, present);
+    }
+    Ok(())
+}
+
+/// Properties of a disk that QEMU checks when it makes it.
+fn check_disk(device: &DeviceSpec, present: &Present<'_>) -> Result<(), OptionError> {
+    let properties = &device.properties;
+    let refuse = |problem: Problem| Err(problem.at(&device.location));
+    let mut sizes = [512; 2];
+    for (size, name) in sizes.iter_mut().zip(["logical_block_size", "physical_block_size"]) {
+        match properties.number(name) {
+            None | Some(0) => {}
+            Some(value) if !(512..=2 << 20).contains(&value) => {
+                return refuse(Problem::BlockSize { name, value });
+            }
+            Some(value) if !value.is_power_of_two() => return refuse(Problem::NotAPower { name, value }),
+            Some(value) => *size = value,
+        }
+    }
+    let given = properties.number("physical_block_size").is_some_and(|size| size != 0);
+    if given && sizes[0] > sizes[1] {
+        return refuse(Problem::BlockSizes);
+    }
+    if properties.number("num-queues") == Some(0) {
+        return refuse(Problem::QueuesMissing);
+    }
+    match properties.number("queue-size") {
+        Some(size) if !(3..=1024).contains(&size) || !size.is_power_of_two() => {
+            return refuse(Problem::QueueSize(size));
+        }
+        _ => {}
+    }
+    if let Some(PropertyValue::Signed(index)) = properties.get("bootindex")
+        && *index >= 0
+        && present
+            .devices
+            .iter()
+            .any(|other| other.properties.get("bootindex") == properties.get("bootindex"))
+    {
+        return refuse(Problem::BootIndexTaken(*index));
     }
     Ok(())
 }
@@ -238,11 +309,17 @@ pub(crate) fn device(
     }
     let driver = known.name.to_owned();
     let pass_through = known.pass_through;
-    Ok(Read::Item((DeviceSpec { driver, id, properties, pass_through, location: location.clone() }, bus)))
+    let spec =
+        DeviceSpec { driver, id, bus: bus.clone(), properties, pass_through, location: location.clone() };
+    Ok(Read::Item((spec, bus)))
 }
 
 /// Channel devices have a bus, and consoles have one.
 pub(crate) fn check_bus(device: &DeviceSpec, bus: Option<&str>) -> Result<(), Problem> {
+    // Those of ports are known once the devices before them are.
+    if device.is_port() {
+        return Ok(());
+    }
     let (bus, for_consoles) = match bus {
         None => return Ok(()),
         Some("virtual-css" | "virtual-css.0") => ("virtual-css-bus", false),

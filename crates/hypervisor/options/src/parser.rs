@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::blockdev::{BlockNode, Blockdev};
 use crate::catalogue::{Catalogue, MachineType};
 use crate::chardev::{CharBackend, Chardev};
 use crate::command_line::{
@@ -20,6 +21,7 @@ use crate::version::version_text;
 
 pub(crate) mod characters;
 mod finish;
+pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod take;
 
@@ -114,7 +116,10 @@ pub(crate) struct Builder<'a> {
     objects: Vec<ObjectSpec>,
     devices: Vec<(DeviceSpec, Option<String>)>,
     drives: Vec<Drive>,
+    blockdevs: Vec<(Blockdev, Location)>,
+    nodes: Vec<BlockNode>,
     snapshot: bool,
+    network: network::Wanted,
     serials: Vec<(CharBackend, Location)>,
     chardevs: Vec<(Chardev, Location)>,
     monitors: Vec<(Monitor, Location)>,
@@ -178,7 +183,10 @@ impl<'a> Builder<'a> {
             objects: Vec::new(),
             devices: Vec::new(),
             drives: Vec::new(),
+            blockdevs: Vec::new(),
+            nodes: Vec::new(),
             snapshot: false,
+            network: network::Wanted::default(),
             serials: Vec::new(),
             chardevs: Vec::new(),
             monitors: Vec::new(),
@@ -228,6 +236,8 @@ impl<'a> Builder<'a> {
             Topic::Accelerators => help::accelerators(catalogue),
             Topic::DriveFormats => "Supported formats: qcow2 raw\n".to_owned(),
             Topic::Chardevs => help::chardevs(),
+            Topic::Netdevs => help::netdevs(),
+            Topic::NicModels => "Supported NIC models:\nvirtio\n".to_owned(),
             Topic::Option(name) => table::find(name).map(help::option_keys).unwrap_or_else(version_text),
         })
     }

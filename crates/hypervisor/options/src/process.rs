@@ -77,6 +77,38 @@ pub enum WatchdogAction {
     InjectNmi,
 }
 
+impl WatchdogAction {
+    /// All of them, by name.
+    pub const NAMES: &[&str] = &["reset", "shutdown", "poweroff", "pause", "debug", "none", "inject-nmi"];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::Shutdown => "shutdown",
+            Self::PowerOff => "poweroff",
+            Self::Pause => "pause",
+            Self::Debug => "debug",
+            Self::None => "none",
+            Self::InjectNmi => "inject-nmi",
+        }
+    }
+
+    /// The action with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "reset" => Self::Reset,
+            "shutdown" => Self::Shutdown,
+            "poweroff" => Self::PowerOff,
+            "pause" => Self::Pause,
+            "debug" => Self::Debug,
+            "none" => Self::None,
+            "inject-nmi" => Self::InjectNmi,
+            _ => return None,
+        })
+    }
+}
+
 /// `-sandbox`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sandbox {

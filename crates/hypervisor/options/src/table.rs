@@ -5,7 +5,7 @@
 
 use crate::chardev::parse as chardev;
 use crate::error::Problem;
-use crate::parser::{Builder, Given, characters, process, take};
+use crate::parser::{Builder, Given, characters, network, process, take};
 use crate::schema::{Key, Kind};
 use crate::smp;
 
@@ -24,6 +24,7 @@ pub enum Argument {
 pub enum Section {
     Standard,
     Disks,
+    Network,
     Display,
     Characters,
     Boot,
@@ -39,6 +40,7 @@ impl Section {
         match self {
             Self::Standard => "Standard options",
             Self::Disks => "Disks",
+            Self::Network => "Network",
             Self::Display => "Display",
             Self::Characters => "Character devices and monitors",
             Self::Boot => "Boot image and kernel",
@@ -143,18 +145,12 @@ const DRIVE_KEYS: &[Key] = &[
     Key::new("unit", Kind::Unsigned(32), "the same; of flash, 0 is the firmware and 1 its variables"),
     Key::new("bus", Kind::Unsigned(32), "accepted").default("0"),
     Key::new("aio", Kind::Choice(&["threads", "native", "io_uring"]), "how the host does the work; accepted"),
-    Key::new(
-        "discard",
-        Kind::Choice(&["ignore", "off", "unmap", "on"]),
-        "pass on what the guest discards; accepted",
-    ),
-    Key::new("detect-zeroes", Kind::Choice(&["off", "on", "unmap"]), "look for zeroes; accepted"),
-    Key::new(
-        "werror",
-        Kind::Choice(&["ignore", "enospc", "stop", "report"]),
-        "on an error while writing; only report",
-    ),
-    Key::new("rerror", Kind::Choice(&["ignore", "stop", "report"]), "on an error while reading; only report"),
+    Key::new("discard", Kind::Choice(&["ignore", "off", "unmap", "on"]), "pass on what the guest discards"),
+    Key::new("detect-zeroes", Kind::Choice(&["off", "on", "unmap"]), "write zeros as holes").default("off"),
+    Key::new("node-name", Kind::Text, "name of its node"),
+    Key::new("werror", Kind::Text, "on an error while writing: report, ignore, stop or enospc")
+        .default("enospc"),
+    Key::new("rerror", Kind::Text, "on an error while reading: report, ignore or stop").default("report"),
 ];
 
 const WATCHDOG: &[&str] = &["reset", "shutdown", "poweroff", "pause", "debug", "none", "inject-nmi"];
@@ -284,10 +280,14 @@ const OPTIONS: &[OptionSpec] = &[
     flag("only-migratable", Section::Standard, "refuse everything that cannot be migrated", take::only_migratable),
     value("device", "driver[,prop[=value][,...]]", Section::Standard, "add a device ('-device help' for a list, '-device DRIVER,help' for its properties)", take::device),
     value("object", "TYPE,id=ID[,prop[=value][,...]]", Section::Objects, "make an object ('-object help' for a list, '-object TYPE,help' for its properties)", take::object),
+    value("blockdev", "[driver=]driver,node-name=N[,discard=ignore|unmap][,cache.direct=on|off][,cache.no-flush=on|off]\n[,read-only=on|off][,auto-read-only=on|off][,force-share=on|off][,detect-zeroes=on|off|unmap][,...]", Section::Disks, "a node of the block layer for a -device to name: file, host_device, null-co, raw or qcow2; also as JSON", take::blockdev),
     value("drive", "[file=file][,if=type][,id=name][,format=f][,...]", Section::Disks, "add a disk", take::drive).keys(None, DRIVE_KEYS),
     value("hda", "FILE", Section::Disks, "the first disk", take::disk_image).alias(&["hdb", "hdc", "hdd"]),
     value("pflash", "FILE", Section::Disks, "the firmware of a PC, in flash", take::pflash),
     flag("snapshot", Section::Disks, "throw away at the end what was written to any disk", take::snapshot),
+    value("netdev", "user,id=ID[,net=addr/bits][,host=addr][,dhcpstart=addr][,dns=addr][,dnssearch=domain][,ipv4=on|off][,ipv6=on|off]\n       [,hostfwd=[tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport]\n-netdev stream,id=ID[,server=on|off],addr.type=unix|inet|fd[,addr.path=path][,addr.host=host,addr.port=port][,addr.str=fd][,reconnect=seconds]\n-netdev dgram,id=ID,local.type=unix|inet|fd[,...][,remote.type=unix|inet][,...]\n-netdev socket,id=ID[,fd=N][,listen=[host]:port][,connect=host:port][,udp=host:port,localaddr=host:port]\n-netdev tap,id=ID[,fd=N][,ifname=name,script=no,downscript=no]", Section::Network, "where a guest's network leads ('-netdev help' for a list): user is the host's network, by the program passt;\nthe others carry packets to another program", network::netdev),
+    value("nic", "[user|stream|dgram|socket|tap|none][,id=ID][,model=virtio][,mac=addr][,...]", Section::Network, "a network device with its -netdev; none makes no network device, which is also the default", network::nic),
+    value("net", "nic[,macaddr=addr][,model=virtio][,netdev=ID] or user|socket|tap[,...] or none", Section::Network, "the older form: a network device, and where its network leads", network::net),
     flag("nographic", Section::Display, "no graphics; the console and the monitor are this terminal", take::nographic),
     value("display", "none", Section::Display, "there is no other display yet", take::display),
     value("vga", "none", Section::Display, "there is no graphics card", take::vga),
@@ -336,10 +336,6 @@ const OPTIONS: &[OptionSpec] = &[
             Key::new("file", Kind::Text, "where to write the events"),
         ],
     ),
-    later("netdev"),
-    later("nic"),
-    later("net"),
-    later("blockdev"),
     later("cdrom"),
     later("sd"),
     later("global"),

@@ -93,6 +93,18 @@ pub fn parse_size(text: &str, default_unit: u64) -> Result<u64, SizeError> {
     u64::try_from(bytes).map_err(|_| OutOfRange)
 }
 
+/// The address of a network device: six bytes in hexadecimal with colons or dashes between them.
+pub fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let separator = text.chars().find(|c| matches!(c, ':' | '-'))?;
+    let mut parts = text.split(separator);
+    let mut out = [0; 6];
+    for byte in &mut out {
+        let part = parts.next().filter(|part| matches!(part.len(), 1 | 2))?;
+        *byte = u8::from_str_radix(part, 16).ok().filter(|_| !part.starts_with('+'))?;
+    }
+    parts.next().is_none().then_some(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -86,7 +86,7 @@ fn pcs_have_flash_threads_and_models() {
         ("-drive if=pflash,unit=0,index=0,file=/a", "index cannot be used with bus and unit"),
         ("-cpu z14", "unable to find CPU model 'z14'"),
         ("-cpu EPYC,unpack=on", "Property 'EPYC-x86_64-cpu.unpack' not found"),
-        ("-M q35 -blockdev driver=file,node-name=a", "is not part of this version of Cloister"),
+        ("-M q35 -blockdev driver=vvfat,node-name=a", "is not part of this version of Cloister"),
         ("-M s390-ccw-virtio", "unsupported machine type"),
     ] {
         let error = pc(args).unwrap_err();
@@ -139,7 +139,7 @@ fn kata_passes_a_listening_socket() {
 
 #[test]
 fn what_kata_needs_later_is_refused_in_words() {
-    for args in ["-blockdev driver=null-co,node-name=a", "-netdev tap,id=n", "-incoming defer"] {
+    for args in ["-blockdev driver=nbd,node-name=a", "-netdev tap,id=n", "-incoming defer"] {
         let error = read(Target::S390x, &words(args)).unwrap_err();
         assert!(error.contains("is not part of this version of Cloister"), "{error}");
     }

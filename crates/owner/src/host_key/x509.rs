@@ -159,6 +159,22 @@ impl Cert {
         model.then(|| Warning::Model { file: self.file.clone(), subject })
     }
 
+    /// Whether a signature of user data (SHA-512) is this key's; `None` if its kind, as add-secret requests number
+    /// them, is not the key's.
+    pub(crate) fn verify_user_signature(&self, kind: u16, message: &[u8], signature: &[u8]) -> Option<bool> {
+        let digest = Hash::Sha512.of(message);
+        match (Key::read(self.key_info())?, kind) {
+            (Key::P521(key), 2) => Some(
+                p521::ecdsa::DerSignature::from_bytes(signature)
+                    .is_ok_and(|signature| key.verify_prehash(&digest, &signature).is_ok()),
+            ),
+            (Key::Rsa(key), 3 | 4) if key.n().bits() == if kind == 3 { 2048 } else { 3072 } => {
+                Some(key.verify(Hash::Sha512.rsa_padding(), &digest, signature).is_ok())
+            }
+            (Key::P521(_) | Key::P384(_) | Key::Rsa(_), _) => None,
+        }
+    }
+
     fn extensions(&self) -> Option<&Extensions> {
         self.certificate.tbs_certificate().extensions()
     }

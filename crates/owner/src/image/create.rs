@@ -2,23 +2,22 @@
 
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use cloister_crypto::{Aes256Xts, Entropy, P521Public, P521Secret, Secret, sha256};
+use cloister_crypto::{Aes256Xts, Entropy, P521Public, P521Secret, sha256};
 use cloister_formats::s390x::se_header::Pcf;
 use cloister_formats::s390x::se_image::{
     ComponentKind, DEFAULT_CMDLINE_SIZE, KERNEL_CMDLINE_LIMIT_ADDR, KERNEL_MAGIC, KERNEL_MAGIC_ADDR,
     METADATA_ADDR, Metadata, PSW_MASK_64BIT,
 };
-use zeroize::Zeroizing;
 
 use super::header::{Material, Statement, seal_header};
 use super::layout::{Layout, MAX_SLOTS, Placed, stage_sizes};
 use super::payload::{Process, Source};
-use super::{BootStages, CreateOptions, Damage, Keys, Progress, Report, Settings, Verification};
+use super::{BootStages, CreateOptions, Damage, Keys, Progress, Report, Settings};
 use crate::files::{self, AtomicFile};
-use crate::host_key::{self, Document, Warning};
+use crate::host_key;
 use crate::{ImageError, OwnerError};
 
 /// The components of an image in memory.
@@ -39,29 +38,14 @@ pub fn create(
     entropy: &mut dyn Entropy,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, OwnerError> {
-    if !options.overwrite && options.output.symlink_metadata().is_ok() {
-        return Err(ImageError::OutputExists { file: options.output.clone() }.into());
-    }
+    files::refuse_existing(&options.output, options.overwrite)?;
     let mut warnings = Vec::new();
     let keys = Keys {
-        cck: read_key(options.cck.as_deref(), &mut warnings)?,
-        header_key: read_key(options.header_key.as_deref(), &mut warnings)?,
-        image_key: read_key(options.image_key.as_deref(), &mut warnings)?,
+        cck: files::read_key(options.cck.as_deref(), &mut warnings)?,
+        header_key: files::read_key(options.header_key.as_deref(), &mut warnings)?,
+        image_key: files::read_key(options.image_key.as_deref(), &mut warnings)?,
     };
-    let documents = options
-        .host_key_documents
-        .iter()
-        .map(|file| Document::load(file))
-        .collect::<Result<Vec<_>, OwnerError>>()?;
-    match &options.verification {
-        Verification::Offline(verify) => warnings.extend(host_key::verify(&documents, verify)?),
-        Verification::None => {
-            for document in &documents {
-                warnings.push(Warning::NotVerified { file: document.name().into() });
-                warnings.extend(document.model_warning());
-            }
-        }
-    }
+    let documents = host_key::load(&options.host_key_documents, &options.verification, &mut warnings)?;
     let kernel = Part::open(&options.kernel)?;
     let ramdisk = options.ramdisk.as_deref().map(Part::open).transpose()?;
     let cmdline = match &options.parmfile {
@@ -360,37 +344,12 @@ fn check_cmdline(kernel: &Part, cmdline: Option<&Part>) -> Result<(), OwnerError
     }
 }
 
-fn read_key<const N: usize>(
-    file: Option<&Path>,
-    warnings: &mut Vec<Warning>,
-) -> Result<Option<Secret<N>>, OwnerError> {
-    let Some(file) = file else { return Ok(None) };
-    let mut opened = File::open(file).map_err(files::io("open", file))?;
-    let mode = opened.metadata().map_err(files::io("read", file))?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        warnings.push(Warning::ExposedKey { file: file.display().to_string(), mode });
-    }
-    // One byte more than a key tells a longer file; the buffer never grows and so leaves no copy.
-    let mut bytes = Zeroizing::new(vec![0u8; N + 1]);
-    let mut have = 0;
-    while have < bytes.len() {
-        match opened.read(&mut bytes[have..]).map_err(files::io("read", file))? {
-            0 => break,
-            count => have += count,
-        }
-    }
-    match Secret::from_slice(&bytes[..have]) {
-        Some(key) => Ok(Some(key)),
-        None => Err(ImageError::KeySize { file: file.into(), need: N }.into()),
-    }
-}
-
 /// Far above every kernel's limit; the kernel's own is checked later.
 const MAX_PARMFILE: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {
-    use cloister_crypto::sha512;
+    use cloister_crypto::{Secret, sha512};
     use cloister_formats::s390x::se_header::SeHeader;
 
     use super::*;

@@ -1,13 +1,13 @@
 //! The SE header's cryptography: slots, sealed area.
 
-use cloister_crypto::{Aes256Gcm, Entropy, P521Public, P521Secret, Secret, sha256, x963_kdf_sha256};
-use cloister_formats::s390x::host_key::{KeySlot, KeyXy, Phkh};
+use cloister_crypto::{Aes256Gcm, Entropy, P521Public, P521Secret, Secret};
+use cloister_formats::s390x::host_key::KeyXy;
 use cloister_formats::s390x::se_header::{Pcf, SeHeader, SecretArea};
 use zeroize::Zeroizing;
 
 use super::Keys;
 use super::payload::Digests;
-use crate::ImageError;
+use crate::{ImageError, seal};
 
 /// Everything secret or random of one image.
 pub(super) struct Material {
@@ -30,15 +30,6 @@ impl Material {
             image_key: keys.image_key.clone().unwrap_or_else(|| Secret::generate(entropy)),
             cck: keys.cck.clone().unwrap_or_else(|| Secret::generate(entropy)),
         }
-    }
-
-    /// The slot through which the machine with `host_key` finds the header's key: AES-256-GCM under
-    /// a key agreed with it. The key seals this one message, so the zero IV is sound.
-    fn slot(&self, host_key: &P521Public) -> Result<KeySlot, ImageError> {
-        let kek = x963_kdf_sha256(self.customer.ecdh_x(host_key).expose());
-        let mut wrapped_key = *self.header_key.expose();
-        let tag = Aes256Gcm::new(&kek).seal(&[0; 12], &[], &mut wrapped_key).map_err(ImageError::crypto)?;
-        Ok(KeySlot { phkh: Phkh(sha256(&host_key.to_padded_xy())), wrapped_key, tag })
     }
 }
 
@@ -78,7 +69,8 @@ pub(super) fn seal_header(
         pld: statement.digests.pld,
         ald: statement.digests.ald,
         tld: statement.digests.tld,
-        slots: host_keys.iter().map(|key| material.slot(key)).collect::<Result<_, _>>()?,
+        slots: seal::slots(&material.customer, &material.header_key, host_keys)
+            .map_err(ImageError::crypto)?,
         // The size is part of what is authenticated.
         encrypted_area: vec![0; area.len()],
         tag: [0; 16],

@@ -111,6 +111,13 @@ pub fn inspect_bytes(
     Inspector { name: name.into(), error: &error }.run(&mut std::io::Cursor::new(bytes), header_key)
 }
 
+/// The header of an image or bare-header file, without a look at the components.
+pub(crate) fn header(file: &Path) -> Result<SeHeader, OwnerError> {
+    let mut reader = File::open(file).map_err(files::io("open", file))?;
+    let inspector = Inspector { name: file.display().to_string(), error: &files_error(file) };
+    Ok(inspector.header(&mut reader)?.2)
+}
+
 /// Answers for each host-key document whether the image names its key.
 pub fn test(file: &Path, documents: &[Document]) -> Result<Vec<HostKeyPresence>, OwnerError> {
     let inspection = inspect(file, None)?;
@@ -186,18 +193,7 @@ struct Inspector<'a> {
 impl Inspector<'_> {
     fn run<R: Read + Seek>(self, reader: &mut R, key: Option<&Secret<32>>) -> Result<Inspection, OwnerError> {
         let size = reader.seek(SeekFrom::End(0)).map_err(self.error)?;
-        let head = self.read(reader, 0, HEAD)?;
-        let offset = find_header(&head).ok_or_else(|| ImageError::NotAnImage {
-            name: self.name.clone(),
-            reason: "no header at its start, none where image metadata would say, and no mark IBMSecEx from 0x14000 on".into(),
-        })?;
-        let bad = |error: &dyn fmt::Display| ImageError::NotAnImage {
-            name: self.name.clone(),
-            reason: error.to_string(),
-        };
-        let length = SeHeader::peek_size(&head[offset..]).map_err(|error| bad(&error))?;
-        let bytes = self.read(reader, offset as u64, length)?;
-        let header = SeHeader::parse(&bytes).map_err(|error| bad(&error))?;
+        let (head, offset, header) = self.header(reader)?;
         let components = match head.get(METADATA_ADDR as usize..).map(Metadata::parse) {
             Some(Ok(metadata)) if offset > 0 => self.components(reader, &metadata)?,
             Some(_) | None => Vec::new(),
@@ -213,6 +209,23 @@ impl Inspector<'_> {
         };
         let opened = key.map(|key| open_header(&header, key).map(Opened)).transpose()?;
         Ok(Inspection { name: self.name, header_offset: offset as u64, header, components, digests, opened })
+    }
+
+    /// The first part of the input, where the header stands in it, and the header.
+    fn header<R: Read + Seek>(&self, reader: &mut R) -> Result<(Vec<u8>, usize, SeHeader), OwnerError> {
+        let head = self.read(reader, 0, HEAD)?;
+        let offset = find_header(&head).ok_or_else(|| ImageError::NotAnImage {
+            name: self.name.clone(),
+            reason: "no header at its start, none where image metadata would say, and no mark IBMSecEx from 0x14000 on".into(),
+        })?;
+        let bad = |error: &dyn fmt::Display| ImageError::NotAnImage {
+            name: self.name.clone(),
+            reason: error.to_string(),
+        };
+        let length = SeHeader::peek_size(&head[offset..]).map_err(|error| bad(&error))?;
+        let bytes = self.read(reader, offset as u64, length)?;
+        let header = SeHeader::parse(&bytes).map_err(|error| bad(&error))?;
+        Ok((head, offset, header))
     }
 
     fn components<R: Read + Seek>(

@@ -25,4 +25,6 @@ mod time;
 
 pub use decode::decode_any;
 pub use facility::{ABSENT, FACILITIES};
-pub use system::{CoreExit, Error, PageView, RunLimit, SecureGuest, System, UvcAnswer};
+pub use system::{
+    CoreExit, Error, OperandFault, PageView, RunLimit, SecureGuest, System, UvcAnswer, UvcOperands,
+};

@@ -14,7 +14,7 @@ use cloister_cpu::{Clock, ClockMode, CpuRendezvous, Rendezvous, request};
 use cloister_memory::{Shootdown, Storage};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, TryLockError};
 
 /// What the core cannot be created with.
 #[derive(Debug, thiserror::Error)]
@@ -107,9 +107,49 @@ pub trait SecureGuest: Send + Sync {
     fn active(&self) -> bool;
     /// Where `page` is for an access by `cpu`.
     fn resolve(&self, cpu: u16, page: u64, write: bool) -> PageView;
-    /// The call in `block` (its own length, at least 8 bytes); the block is written back. `flush` is the
-    /// calling CPU's.
-    fn uvc(&self, cpu: u16, block: &mut [u8], flush: &dyn Shootdown) -> UvcAnswer;
+    /// The call in `block` (its own length, at least 8 bytes); the block is written back. `operands` reaches
+    /// what the block points at, `flush` is the calling CPU's.
+    fn uvc(
+        &self,
+        cpu: u16,
+        block: &mut [u8],
+        operands: &mut dyn UvcOperands,
+        flush: &dyn Shootdown,
+    ) -> UvcAnswer;
+}
+
+/// Storage that a control block points at. Addresses are logical addresses of the calling program, as the
+/// block's own is.
+pub trait UvcOperands {
+    /// Fetches.
+    ///
+    /// # Errors
+    /// If it is not accessible.
+    fn read(&mut self, address: u64, to: &mut [u8]) -> Result<(), OperandFault>;
+    /// Finds out whether a store would succeed.
+    ///
+    /// # Errors
+    /// If it would not.
+    fn probe_write(&mut self, address: u64, len: usize) -> Result<(), OperandFault>;
+    /// Stores, or nothing of it.
+    ///
+    /// # Errors
+    /// If it is not accessible.
+    fn write(&mut self, address: u64, from: &[u8]) -> Result<(), OperandFault>;
+    /// Makes sure that the block can be written back now.
+    ///
+    /// # Errors
+    /// If it cannot.
+    fn settle(&mut self) -> Result<(), OperandFault>;
+}
+
+/// Why an operand is not accessible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperandFault {
+    /// The address is not valid.
+    Invalid,
+    /// The core has to be left first; the instruction is then executed again, whatever the answer.
+    Leaves,
 }
 
 /// How an exit is completed.
@@ -499,6 +539,15 @@ impl System {
     /// The whole state of a CPU, which must not be running.
     pub fn state(&self, cpu: u16) -> Result<CpuState, Error> {
         Ok(self.vcpu(cpu)?.cpu.save())
+    }
+
+    /// The whole state of a CPU; `None` while it runs, or if there is none.
+    pub fn state_at_rest(&self, cpu: u16) -> Option<CpuState> {
+        match self.vcpus.get(usize::from(cpu))?.try_lock() {
+            Ok(vcpu) => Some(vcpu.cpu.save()),
+            Err(TryLockError::Poisoned(vcpu)) => Some(vcpu.into_inner().cpu.save()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Sets the whole state of a CPU, which must not be running.

@@ -4,7 +4,7 @@
 use cloister_arch::s390x::{
     Exit, GuestDebug, Instruction, Psw, RunState, TimeMode, VmConfig, WatchKind, Watchpoint, facility,
 };
-use cloister_cpu_s390x::{CoreExit, Error, PageView, RunLimit, SecureGuest, System, UvcAnswer};
+use cloister_cpu_s390x::{CoreExit, Error, PageView, RunLimit, SecureGuest, System, UvcAnswer, UvcOperands};
 use cloister_memory::{NoShootdown, Representation, Shootdown, Storage};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +31,13 @@ impl SecureGuest for Stub {
     }
 
     /// Shares the page whose address stands at offset 8.
-    fn uvc(&self, _cpu: u16, block: &mut [u8], flush: &dyn Shootdown) -> UvcAnswer {
+    fn uvc(
+        &self,
+        _cpu: u16,
+        block: &mut [u8],
+        operands: &mut dyn UvcOperands,
+        flush: &dyn Shootdown,
+    ) -> UvcAnswer {
         let page = u64::from_be_bytes(block[8..16].try_into().unwrap()) >> 12;
         self.shared.lock().unwrap().insert(page);
         self.storage.share(page, flush).unwrap();
@@ -164,8 +170,14 @@ impl SecureGuest for Switched {
         self.0.resolve(cpu, page, write)
     }
 
-    fn uvc(&self, cpu: u16, block: &mut [u8], flush: &dyn Shootdown) -> UvcAnswer {
-        self.0.uvc(cpu, block, flush)
+    fn uvc(
+        &self,
+        cpu: u16,
+        block: &mut [u8],
+        operands: &mut dyn UvcOperands,
+        flush: &dyn Shootdown,
+    ) -> UvcAnswer {
+        self.0.uvc(cpu, block, operands, flush)
     }
 }
 

@@ -136,11 +136,16 @@ impl Silicon {
         };
         self.with_guest(|guest| {
             let Some(protection) = &guest.protection else { return Err("no Ultravisor".into()) };
-            let storage = protection.storage(&guest.storage, guest.system.rendezvous().as_ref());
+            let storage = protection
+                .storage(&guest.storage, guest.system.rendezvous().as_ref())
+                .with_registers(&guest.system);
             let outcome = uv.host_call(&mut block, &data, &storage);
             protection.apply(&guest.system, outcome.effect);
             // In place of output data, a refusal says why in words.
-            let data = outcome.refusal.map(|refusal| refusal.detail.into_bytes()).unwrap_or_default();
+            let data = match outcome.refusal {
+                Some(refusal) => refusal.detail.into_bytes(),
+                None => outcome.data,
+            };
             Ok(Response::Uvc { cc: outcome.cc as u8, block, data })
         })
     }
@@ -157,6 +162,11 @@ impl GuestSide {
         limit: cloister_arch::s390x::RunLimit,
         completion: Option<cloister_arch::s390x::Completion>,
     ) -> Result<Response, String> {
+        if self.protection.as_ref().is_some_and(|protection| protection.is_dumping()) {
+            return Err(
+                "the protected guest is being dumped: complete the dump before a CPU is entered".into()
+            );
+        }
         let limit = RunLimit { instructions: limit.instructions, block: limit.block };
         let left = match self.system.run(cpu, limit, completion).map_err(|e| e.to_string())? {
             CoreExit::Guest(exit) => Left::Exit(exit),

@@ -3,11 +3,12 @@
 
 use crate::LOADED;
 use cloister_arch::s390x::{CpuState, Psw, ResetKind, RunState};
-use cloister_cpu_s390x::{PageView, SecureGuest, System, UvcAnswer};
+use cloister_cpu_s390x::{OperandFault, PageView, SecureGuest, System, UvcAnswer, UvcOperands};
+use cloister_formats::s390x::dump::CpuArea;
 use cloister_memory::{Shootdown, Storage};
 use cloister_uv_s390x::{
-    Cc, CpuResetKind, CpuRunState, Effect, GuestEffect, GuestPages, PageKind, Resolved, SecureStorage,
-    StorageAccess, StorageResolver, Ultravisor,
+    AccessFailure, CallerStorage, Cc, CpuResetKind, CpuRunState, Effect, GuestEffect, GuestPages, PageKind,
+    Resolved, SecureStorage, StorageAccess, StorageResolver, Ultravisor,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -35,11 +36,40 @@ struct Configuration {
 pub(crate) struct OneStorage<'a> {
     origin: u64,
     access: StorageAccess<'a>,
+    /// For dumps.
+    system: Option<&'a System>,
+}
+
+impl<'a> OneStorage<'a> {
+    /// The same, and the Ultravisor may read the CPUs' registers.
+    pub(crate) fn with_registers(self, system: &'a System) -> Self {
+        Self { system: Some(system), ..self }
+    }
 }
 
 impl StorageResolver for OneStorage<'_> {
     fn storage(&self, token: u64) -> Option<&dyn SecureStorage> {
         (token & !0xfff == self.origin).then_some(&self.access as &dyn SecureStorage)
+    }
+
+    fn registers(&self, cpu: u16) -> Option<CpuArea> {
+        let state = self.system?.state_at_rest(cpu)?;
+        Some(CpuArea {
+            gprs: state.gprs,
+            psw: [state.psw.mask, state.psw.addr],
+            prefix: state.prefix,
+            fpc: state.fpc,
+            todpr: state.todpr,
+            cpu_timer: state.cpu_timer,
+            clock_comparator: state.clock_comparator,
+            ars: state.ars,
+            crs: state.crs,
+            // The modelled core has no vector facility; floating-point registers are the first halves.
+            vectors_low: state.fprs.map(|register| (u128::from(register) << 64).to_be_bytes()),
+            vectors_high: Default::default(),
+            guarded_storage: [0; 3],
+            flags: 0,
+        })
     }
 }
 
@@ -64,13 +94,18 @@ impl Protection {
         configuration.as_ref().map(|configuration| configuration.pages.clone())
     }
 
+    pub(crate) fn is_dumping(&self) -> bool {
+        // Asked on every entry of a clear guest too, which has no configuration.
+        self.is_active() && self.pages().is_some_and(|pages| pages.is_dumping())
+    }
+
     pub(crate) fn page_kind(&self, page: u64) -> Option<PageKind> {
         let configuration = self.configuration.read().unwrap_or_else(PoisonError::into_inner);
         configuration.as_ref()?.pages.kind(page)
     }
 
     pub(crate) fn storage<'a>(&self, storage: &'a Storage, shootdown: &'a dyn Shootdown) -> OneStorage<'a> {
-        OneStorage { origin: self.origin, access: StorageAccess { storage, shootdown } }
+        OneStorage { origin: self.origin, access: StorageAccess { storage, shootdown }, system: None }
     }
 
     /// Does to the CPUs what a host's call asked for.
@@ -182,12 +217,19 @@ impl SecureGuest for Protection {
         }
     }
 
-    fn uvc(&self, cpu: u16, block: &mut [u8], flush: &dyn Shootdown) -> UvcAnswer {
+    fn uvc(
+        &self,
+        cpu: u16,
+        block: &mut [u8],
+        operands: &mut dyn UvcOperands,
+        flush: &dyn Shootdown,
+    ) -> UvcAnswer {
         let handle = {
             let configuration = self.configuration.read().unwrap_or_else(PoisonError::into_inner);
             configuration.as_ref().and_then(|c| c.cpus.get(usize::from(cpu)).copied()).unwrap_or(0)
         };
-        let outcome = self.uv.guest_call(handle, block, &self.storage(&self.storage, flush));
+        let outcome =
+            self.uv.guest_call(handle, block, &self.storage(&self.storage, flush), &mut Caller(operands));
         if let Some(refusal) = &outcome.refusal {
             tracing::debug!(target: "s390_pv", cpu, %refusal, "Ultravisor call of the guest");
         }
@@ -204,5 +246,33 @@ impl SecureGuest for Protection {
             Cc::Partial => 3,
         };
         UvcAnswer { cc, notify, import: None }
+    }
+}
+
+/// The core's access to the calling program's storage, as the Ultravisor asks for it.
+struct Caller<'a>(&'a mut dyn UvcOperands);
+
+const fn failure(fault: OperandFault) -> AccessFailure {
+    match fault {
+        OperandFault::Invalid => AccessFailure::Invalid,
+        OperandFault::Leaves => AccessFailure::Again,
+    }
+}
+
+impl CallerStorage for Caller<'_> {
+    fn read(&mut self, address: u64, to: &mut [u8]) -> Result<(), AccessFailure> {
+        self.0.read(address, to).map_err(failure)
+    }
+
+    fn probe_write(&mut self, address: u64, len: usize) -> Result<(), AccessFailure> {
+        self.0.probe_write(address, len).map_err(failure)
+    }
+
+    fn write(&mut self, address: u64, from: &[u8]) -> Result<(), AccessFailure> {
+        self.0.write(address, from).map_err(failure)
+    }
+
+    fn settle(&mut self) -> Result<(), AccessFailure> {
+        self.0.settle().map_err(failure)
     }
 }

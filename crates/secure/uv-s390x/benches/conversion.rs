@@ -201,7 +201,7 @@ impl Guest {
 
     /// A call of the guest for each page: time for one.
     fn calls(&self, block: impl Fn(u64) -> Vec<u8>) -> Duration {
-        time(block, |block| self.uv.guest_call(self.cpu, block, &self.access()).cc)
+        time(block, |block| self.uv.guest_call(self.cpu, block, &self.access(), &mut NoCallerStorage).cc)
     }
 
     /// Puts content into every private page: time for one.

@@ -5,15 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use cloister_arch::s390x::Psw;
-use cloister_crypto::Entropy;
+use cloister_crypto::{Entropy, Secret};
 
+use crate::dump::Dump;
 use crate::export::ExportKey;
 use crate::image::Image;
 use crate::pages::{Conversion, Counters, PageGuard, PageKind, PageTable};
 use crate::refusal::Stop;
+use crate::secrets::SecretStore;
 use crate::storage::{SecureStorage, StorageError};
 use crate::table::{Action, ConfigurationState, Verdict, configuration_verdict};
 
@@ -59,6 +61,11 @@ pub(crate) struct Cpu {
 pub(crate) struct Inner {
     pub(crate) image: Option<Image>,
     pub(crate) cpus: BTreeMap<u16, Cpu>,
+    /// A dump that was begun and not completed.
+    pub(crate) dump: Option<Dump>,
+    /// The owner has forbidden dumps of this configuration, by an add-secret request.
+    pub(crate) dump_disabled: bool,
+    pub(crate) secrets: SecretStore,
 }
 
 pub(crate) struct Configuration {
@@ -67,6 +74,10 @@ pub(crate) struct Configuration {
     /// Host absolute address of the guest's address 0.
     pub(crate) origin: u64,
     pub(crate) pages: PageTable,
+    /// The identity that attestations tell.
+    pub(crate) uid: [u8; 16],
+    /// What wraps the keys that the guest retrieves.
+    pub(crate) wrapping_key: Secret<32>,
     export: ExportKey,
     /// Changed under the lock of `inner` only.
     state: AtomicU8,
@@ -87,6 +98,12 @@ impl Configuration {
             origin,
             pages: PageTable::new(pages, counters),
             export: ExportKey::generate(entropy),
+            uid: {
+                let mut uid = [0; 16];
+                entropy.fill(&mut uid);
+                uid
+            },
+            wrapping_key: Secret::generate(entropy),
             state: AtomicU8::new(ConfigurationState::Created as u8),
             gone: AtomicBool::new(false),
             inner: Mutex::default(),
@@ -97,8 +114,18 @@ impl Configuration {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same for a CPU's own call. A CPU that waited here would acknowledge no flush, so it is told to
+    /// issue the call again.
+    pub(crate) fn try_lock(&self) -> Result<MutexGuard<'_, Inner>, Stop> {
+        match self.inner.try_lock() {
+            Ok(inner) => Ok(inner),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(Stop::Again),
+        }
+    }
+
     pub(crate) fn state(&self) -> ConfigurationState {
-        ConfigurationState::ALL[usize::from(self.state.load(Ordering::SeqCst)).min(4)]
+        ConfigurationState::ALL[usize::from(self.state.load(Ordering::SeqCst)).min(5)]
     }
 
     /// Asks the table; yields the state after success.
@@ -126,6 +153,11 @@ impl Configuration {
             return Err(Stop::because(rc, 0, detail));
         }
         Ok(page)
+    }
+
+    /// The keys of exports and the common part of their tweaks.
+    pub(crate) fn export_keys(&self) -> (&Secret<64>, &[u8; 16]) {
+        (self.export.keys(), self.export.nonce())
     }
 
     /// Takes a page, unless the configuration has been destroyed meanwhile.
@@ -187,8 +219,8 @@ impl Configuration {
         let number = page.page;
         let mut made = None;
         let seal = &mut |plain: &_, raw: &mut _| {
-            made = self.export.export(number, plain, raw);
-            made.is_some()
+            made = Some(self.export.export(number, plain, raw));
+            true
         };
         storage.export(number, seal).map_err(refused)?;
         if let Some(record) = made {
@@ -380,6 +412,7 @@ impl Configuration {
             return Err(Stop::because(3, 0, detail));
         }
         inner.cpus.values_mut().for_each(|cpu| cpu.needs_reset = true);
+        inner.secrets = SecretStore::default();
         Ok(())
     }
 

@@ -3,6 +3,8 @@
 use cloister_formats::s390x::uv_rc::{Rc, Rrc};
 use cloister_formats::s390x::uvcb::{Qui, SetSharedAccess, UvCommand, UvHeader};
 
+use crate::caller::CallerStorage;
+use crate::configuration::Configuration;
 use crate::refusal::{Refusal, Stop};
 use crate::storage::StorageResolver;
 use crate::table::{Action, GUEST_CALLS};
@@ -36,8 +38,15 @@ pub enum GuestEffect {
 }
 
 impl Ultravisor {
-    /// A call of the guest on `cpu`. `block` holds the control block; rc and rrc are written into it.
-    pub fn guest_call(&self, cpu: u64, block: &mut [u8], storages: &dyn StorageResolver) -> GuestCallOutcome {
+    /// A call of the guest on `cpu`. `block` holds the control block; outputs, rc and rrc are written into it.
+    /// `caller` reaches what the block points at.
+    pub fn guest_call(
+        &self,
+        cpu: u64,
+        block: &mut [u8],
+        storages: &dyn StorageResolver,
+        caller: &mut dyn CallerStorage,
+    ) -> GuestCallOutcome {
         let Ok(header) = UvHeader::parse(block) else {
             return GuestCallOutcome { cc: Cc::Refused, effect: GuestEffect::None, refusal: None };
         };
@@ -47,7 +56,7 @@ impl Ultravisor {
             let cc = if rc == Rc::EXECUTED { Cc::Done } else { Cc::Refused };
             GuestCallOutcome { cc, effect, refusal: None }
         };
-        match self.guest_dispatch(cpu, header, block, storages) {
+        match self.guest_dispatch(cpu, header, block, storages, caller) {
             Ok((_, GuestEffect::Notify(address))) => {
                 GuestCallOutcome { cc: Cc::Busy, effect: GuestEffect::Notify(address), refusal: None }
             }
@@ -56,7 +65,10 @@ impl Ultravisor {
             Err(Stop::Codes(rc, rrc, detail)) => {
                 let (rc, rrc) = (Rc(rc), Rrc(rrc));
                 UvHeader::store_result(block, rc, rrc);
-                let effect = if rc == LOST { GuestEffect::Fatal } else { GuestEffect::None };
+                // Other calls use the same number for something else.
+                let is_lost = rc == LOST
+                    && matches!(command, UvCommand::SET_SHARED_ACCESS | UvCommand::REMOVE_SHARED_ACCESS);
+                let effect = if is_lost { GuestEffect::Fatal } else { GuestEffect::None };
                 let refusal = Some(Refusal { command, rc, rrc, detail });
                 GuestCallOutcome { cc: Cc::Refused, effect, refusal }
             }
@@ -69,29 +81,53 @@ impl Ultravisor {
         header: UvHeader,
         block: &mut [u8],
         storages: &dyn StorageResolver,
+        caller: &mut dyn CallerStorage,
     ) -> Result<(Rc, GuestEffect), Stop> {
+        use UvCommand as C;
         let command = header.command;
         if !GUEST_CALLS.contains(&command) {
             return Err(Stop::rc(2));
         }
         let block = sized_block(header, block)?;
-        if command == UvCommand::QUI {
-            return Ok((answer_query(&self.query(true), block), GuestEffect::None));
+        match command {
+            C::QUI => return Ok((answer_query(&self.query(true), block), GuestEffect::None)),
+            C::QUERY_KEYS => {
+                self.query_keys(block)?;
+                return Ok((Rc::EXECUTED, GuestEffect::None));
+            }
+            _ => {}
         }
         let (configuration, _) = self.cpu(cpu)?;
         configuration.admit(Action::Call(command))?;
+        match command {
+            C::RETR_ATTEST => self.retrieve_attestation(&configuration, block, caller)?,
+            C::ADD_SECRET => self.add_secret(&configuration, block, caller)?,
+            C::LIST_SECRETS => self.list_secrets(&configuration, block, caller)?,
+            C::LOCK_SECRETS => self.lock_secrets(&configuration, caller)?,
+            C::RETR_SECRET => self.retrieve_secret(&configuration, block, caller)?,
+            _ => return Ok((Rc::EXECUTED, self.change_sharing(&configuration, command, block, storages)?)),
+        }
+        Ok((Rc::EXECUTED, GuestEffect::None))
+    }
+
+    fn change_sharing(
+        &self,
+        configuration: &Configuration,
+        command: UvCommand,
+        block: &[u8],
+        storages: &dyn StorageResolver,
+    ) -> Result<GuestEffect, Stop> {
         let address = SetSharedAccess::parse(block).map_err(|_| Stop::rc(5))?.paddr;
         let page = configuration.page_at(address, 0x101)?;
-        let storage = storage_of(&configuration, storages)?;
-        let effect = if command == UvCommand::SET_SHARED_ACCESS {
+        let storage = storage_of(configuration, storages)?;
+        if command == UvCommand::SET_SHARED_ACCESS {
             configuration.share(page, storage)?;
-            GuestEffect::Shared(address)
+            Ok(GuestEffect::Shared(address))
         } else if configuration.unshare(page, storage)? {
-            GuestEffect::Unshared(address)
+            Ok(GuestEffect::Unshared(address))
         } else {
-            GuestEffect::Notify(address)
-        };
-        Ok((Rc::EXECUTED, effect))
+            Ok(GuestEffect::Notify(address))
+        }
     }
 }
 

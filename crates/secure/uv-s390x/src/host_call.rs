@@ -24,6 +24,8 @@ pub struct HostCallOutcome {
     pub cc: Cc,
     /// What the silicon has to do.
     pub effect: Effect,
+    /// What the call stores where an address field of the block points: a piece of a dump, else empty.
+    pub data: Vec<u8>,
     /// Why the call was refused.
     pub refusal: Option<Refusal>,
 }
@@ -92,21 +94,30 @@ impl Ultravisor {
         storages: &dyn StorageResolver,
     ) -> HostCallOutcome {
         let Ok(header) = UvHeader::parse(block) else {
-            return HostCallOutcome { cc: Cc::Refused, effect: Effect::None, refusal: None };
+            return HostCallOutcome {
+                cc: Cc::Refused,
+                effect: Effect::None,
+                data: Vec::new(),
+                refusal: None,
+            };
         };
-        match self.host_dispatch(header, block, data, storages) {
+        let mut output = Vec::new();
+        match self.host_dispatch(header, block, data, &mut output, storages) {
             Ok((rc, effect)) => {
                 UvHeader::store_result(block, rc, Rrc(0));
                 let cc = if rc == Rc::EXECUTED { Cc::Done } else { Cc::Refused };
-                HostCallOutcome { cc, effect, refusal: None }
+                HostCallOutcome { cc, effect, data: output, refusal: None }
             }
-            Err(Stop::Again) => HostCallOutcome { cc: Cc::Busy, effect: Effect::None, refusal: None },
+            Err(Stop::Again) => {
+                HostCallOutcome { cc: Cc::Busy, effect: Effect::None, data: Vec::new(), refusal: None }
+            }
             Err(Stop::Codes(rc, rrc, detail)) => {
                 let (rc, rrc) = (Rc(rc), Rrc(rrc));
                 UvHeader::store_result(block, rc, rrc);
                 let refusal = Refusal { command: header.command, rc, rrc, detail };
                 tracing::debug!(%refusal, "Ultravisor call of the host");
-                HostCallOutcome { cc: Cc::Refused, effect: Effect::None, refusal: Some(refusal) }
+                let refusal = Some(refusal);
+                HostCallOutcome { cc: Cc::Refused, effect: Effect::None, data: Vec::new(), refusal }
             }
         }
     }
@@ -117,6 +128,7 @@ impl Ultravisor {
         header: UvHeader,
         block: &mut [u8],
         data: &[u8],
+        output: &mut Vec<u8>,
         storages: &dyn StorageResolver,
     ) -> Result<(Rc, Effect), Stop> {
         use UvCommand as C;
@@ -135,7 +147,10 @@ impl Ultravisor {
         }
         let effect = match command {
             C::QUI => return Ok((answer_query(&self.query(false), block), Effect::None)),
-            C::QUERY_KEYS => self.query_keys(block)?,
+            C::QUERY_KEYS => {
+                self.query_keys(block)?;
+                Effect::None
+            }
             C::INIT => self.initialise(block)?,
             C::CREATE_SEC_CONF => self.create_configuration(block, storages)?,
             C::DESTROY_SEC_CONF | C::DESTROY_SEC_CONF_FAST => {
@@ -156,19 +171,34 @@ impl Ultravisor {
             C::CONV_FROM_SEC | C::DESTR_SEC_STOR | C::PIN_PAGE_SHARED => {
                 self.host_page_call(command, block, storages)?
             }
+            C::DUMP_INIT => {
+                self.dump_init(handle(block)?)?;
+                Effect::None
+            }
+            C::DUMP_CONF_STOR_STATE => {
+                *output = self.dump_storage(block, storages)?;
+                Effect::None
+            }
+            C::DUMP_CPU => {
+                *output = self.dump_cpu(block, storages)?;
+                Effect::None
+            }
+            C::DUMP_COMPLETE => {
+                *output = self.dump_complete(block, storages)?;
+                Effect::None
+            }
             _ => return Err(Stop::rc(2)),
         };
         Ok((Rc::EXECUTED, effect))
     }
 
-    fn query_keys(&self, block: &mut [u8]) -> Result<Effect, Stop> {
+    pub(crate) fn query_keys(&self, block: &mut [u8]) -> Result<(), Stop> {
         let mut answer = QueryKeys::default();
         answer.key_hash[0] = self.identity.host_key_hash().0;
         if let Some(backup) = self.identity.backup_key_hash() {
             answer.key_hash[1] = backup.0;
         }
-        answer.store(block).map_err(|_| Stop::rc(5))?;
-        Ok(Effect::None)
+        answer.store(block).map_err(|_| Stop::rc(5))
     }
 
     fn initialise(&self, block: &[u8]) -> Result<Effect, Stop> {

@@ -19,6 +19,10 @@ const SUPPORTED_SCF: u64 = Scf::CCK_EXTENSION_SECRET.0 | Scf::CCK_UPDATE.0;
 pub(crate) struct Image {
     header: SeHeader,
     psw: Psw,
+    cck: Secret<32>,
+    scf: Scf,
+    /// The hash of the machine's key that opened the header.
+    phkh: Phkh,
     /// `None` if the components are not encrypted.
     cipher: Option<Aes256Xts>,
     pld: Sha512,
@@ -78,6 +82,9 @@ impl Image {
         let cipher = (!header.pcf.has(Pcf::NO_COMPONENT_ENCRYPTION))
             .then(|| Aes256Xts::new(&Secret::new(secret.xts_key)));
         Ok(Self {
+            cck: Secret::new(secret.cck),
+            scf: Scf(secret.scf),
+            phkh: slot.phkh,
             psw: Psw { mask: secret.psw_mask, addr: secret.psw_addr },
             header,
             cipher,
@@ -142,6 +149,32 @@ impl Image {
     /// The key of the components is needed no more.
     pub(crate) fn seal(&mut self) {
         self.cipher = None;
+    }
+
+    pub(crate) const fn pcf(&self) -> Pcf {
+        self.header.pcf
+    }
+
+    /// The customer communication key.
+    pub(crate) const fn cck(&self) -> &Secret<32> {
+        &self.cck
+    }
+
+    /// The owner gives the image a new customer communication key.
+    pub(crate) fn set_cck(&mut self, cck: Secret<32>) {
+        self.cck = cck;
+    }
+
+    pub(crate) const fn header(&self) -> &SeHeader {
+        &self.header
+    }
+
+    pub(crate) const fn scf(&self) -> Scf {
+        self.scf
+    }
+
+    pub(crate) const fn phkh(&self) -> Phkh {
+        self.phkh
     }
 
     pub(crate) const fn psw(&self) -> Psw {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::configuration::Configuration;
 use crate::export::ExportRecord;
 use crate::storage::SecureStorage;
+use crate::table::ConfigurationState;
 use cloister_arch::pages::Conversions;
 
 /// What a page is.
@@ -75,6 +76,11 @@ impl GuestPages {
     #[inline]
     pub fn resolve(&self, page: u64, _write: bool) -> Resolved {
         self.0.pages.resolve(page)
+    }
+
+    /// Whether a dump was begun and not completed: no CPU may run.
+    pub fn is_dumping(&self) -> bool {
+        self.0.state() == ConfigurationState::Dumping
     }
 
     /// The kind of a page; `None` beyond the end.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use cloister_formats::s390x::dump::CpuArea;
 use cloister_memory::{Error, Shootdown, Storage};
 
 /// The content of a page.
@@ -48,6 +49,12 @@ pub trait SecureStorage {
 pub trait StorageResolver {
     /// The storage with this token, if it still exists.
     fn storage(&self, token: u64) -> Option<&dyn SecureStorage>;
+
+    /// The registers of the CPU with this number, for a dump; `None` while it executes, or if there are none.
+    fn registers(&self, cpu: u16) -> Option<CpuArea> {
+        let _ = cpu;
+        None
+    }
 }
 
 /// Why storage refused.

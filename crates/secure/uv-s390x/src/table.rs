@@ -30,12 +30,14 @@ pub enum ConfigurationState {
     Verified = 3,
     /// A CPU has been started.
     Running = 4,
+    /// A dump was begun and not completed: no CPU runs.
+    Dumping = 5,
 }
 
 impl ConfigurationState {
     /// All states in the order of the table's columns.
-    pub const ALL: [Self; 5] =
-        [Self::Created, Self::ParametersSet, Self::Unpacking, Self::Verified, Self::Running];
+    pub const ALL: [Self; 6] =
+        [Self::Created, Self::ParametersSet, Self::Unpacking, Self::Verified, Self::Running, Self::Dumping];
 }
 
 /// What may be done to a configuration: the calls, with "set CPU state" split by what it asks for.
@@ -76,36 +78,46 @@ pub const MACHINE_TABLE: &[(UvCommand, [Verdict<MachineState>; 2])] = {
     ]
 };
 
-/// Actions on a configuration. Columns: created, parameters set, unpacking, verified, running.
-pub const CONFIGURATION_TABLE: &[(Action, [Verdict<ConfigurationState>; 5])] = {
+/// Actions on a configuration. Columns: created, parameters set, unpacking, verified, running, dumping.
+pub const CONFIGURATION_TABLE: &[(Action, [Verdict<ConfigurationState>; 6])] = {
     use Action::{Call, CpuLoad, CpuStart, CpuStop};
-    use ConfigurationState::{ParametersSet, Running, Unpacking, Verified};
+    use ConfigurationState::{Dumping, ParametersSet, Running, Unpacking, Verified};
     use UvCommand as C;
     use Verdict::{End, Refuse, Stay, To};
     const NO: Verdict<ConfigurationState> = Refuse(3);
     &[
-        (Call(C::DESTROY_SEC_CONF), [End, End, End, End, End]),
-        (Call(C::DESTROY_SEC_CONF_FAST), [End, End, End, End, End]),
-        (Call(C::CREATE_SEC_CPU), [Stay, Stay, Stay, Stay, Stay]),
-        (Call(C::DESTROY_SEC_CPU), [Stay, Stay, Stay, Stay, Stay]),
-        (Call(C::SET_SEC_CONF_PARAMS), [To(ParametersSet), NO, NO, NO, NO]),
-        (Call(C::UNPACK), [NO, To(Unpacking), Stay, NO, NO]),
-        (Call(C::VERIFY), [NO, To(Verified), To(Verified), NO, NO]),
-        (CpuStop, [Stay, Stay, Stay, Stay, Stay]),
-        (CpuStart, [NO, NO, NO, NO, Stay]),
-        (CpuLoad, [NO, NO, NO, To(Running), NO]),
-        (Call(C::CPU_RESET), [Stay, Stay, Stay, Stay, Stay]),
-        (Call(C::CPU_INITIAL_RESET), [Stay, Stay, Stay, Stay, Stay]),
-        (Call(C::CPU_CLEAR_RESET), [Stay, Stay, Stay, Stay, Stay]),
-        (Call(C::UNSHARE_ALL), [NO, NO, NO, Stay, Stay]),
-        (Call(C::PREPARE_RESET), [NO, NO, NO, Stay, To(Verified)]),
-        (Call(C::CONV_TO_SEC), [NO, NO, Stay, Stay, Stay]),
-        (Call(C::CONV_FROM_SEC), [Stay, Stay, Stay, Stay, Stay]),
-        (Call(C::DESTR_SEC_STOR), [Stay, Stay, Stay, Stay, Stay]),
-        (Call(C::PIN_PAGE_SHARED), [Stay, Stay, Stay, Stay, Stay]),
-        (Call(C::UNPIN_PAGE_SHARED), [Stay, Stay, Stay, Stay, Stay]),
-        (Call(C::SET_SHARED_ACCESS), [NO, NO, NO, NO, Stay]),
-        (Call(C::REMOVE_SHARED_ACCESS), [NO, NO, NO, NO, Stay]),
+        (Call(C::DESTROY_SEC_CONF), [End, End, End, End, End, End]),
+        (Call(C::DESTROY_SEC_CONF_FAST), [End, End, End, End, End, End]),
+        (Call(C::CREATE_SEC_CPU), [Stay, Stay, Stay, Stay, Stay, NO]),
+        (Call(C::DESTROY_SEC_CPU), [Stay, Stay, Stay, Stay, Stay, Stay]),
+        (Call(C::SET_SEC_CONF_PARAMS), [To(ParametersSet), NO, NO, NO, NO, NO]),
+        (Call(C::UNPACK), [NO, To(Unpacking), Stay, NO, NO, NO]),
+        (Call(C::VERIFY), [NO, To(Verified), To(Verified), NO, NO, NO]),
+        (CpuStop, [Stay, Stay, Stay, Stay, Stay, Stay]),
+        (CpuStart, [NO, NO, NO, NO, Stay, NO]),
+        (CpuLoad, [NO, NO, NO, To(Running), NO, NO]),
+        (Call(C::CPU_RESET), [Stay, Stay, Stay, Stay, Stay, NO]),
+        (Call(C::CPU_INITIAL_RESET), [Stay, Stay, Stay, Stay, Stay, NO]),
+        (Call(C::CPU_CLEAR_RESET), [Stay, Stay, Stay, Stay, Stay, NO]),
+        (Call(C::UNSHARE_ALL), [NO, NO, NO, Stay, Stay, NO]),
+        (Call(C::PREPARE_RESET), [NO, NO, NO, Stay, To(Verified), NO]),
+        (Call(C::CONV_TO_SEC), [NO, NO, Stay, Stay, Stay, Stay]),
+        (Call(C::CONV_FROM_SEC), [Stay, Stay, Stay, Stay, Stay, Stay]),
+        (Call(C::DESTR_SEC_STOR), [Stay, Stay, Stay, Stay, Stay, Stay]),
+        (Call(C::PIN_PAGE_SHARED), [Stay, Stay, Stay, Stay, Stay, Stay]),
+        (Call(C::UNPIN_PAGE_SHARED), [Stay, Stay, Stay, Stay, Stay, Stay]),
+        (Call(C::DUMP_INIT), [NO, NO, NO, To(Dumping), To(Dumping), NO]),
+        (Call(C::DUMP_CONF_STOR_STATE), [NO, NO, NO, NO, NO, Stay]),
+        (Call(C::DUMP_CPU), [NO, NO, NO, NO, NO, Stay]),
+        // The state before the dump comes back.
+        (Call(C::DUMP_COMPLETE), [NO, NO, NO, NO, NO, To(Running)]),
+        (Call(C::RETR_ATTEST), [NO, NO, NO, NO, Stay, NO]),
+        (Call(C::ADD_SECRET), [NO, NO, NO, NO, Stay, Refuse(0x10d)]),
+        (Call(C::LIST_SECRETS), [NO, NO, NO, NO, Stay, NO]),
+        (Call(C::LOCK_SECRETS), [NO, NO, NO, NO, Stay, NO]),
+        (Call(C::RETR_SECRET), [NO, NO, NO, NO, Stay, NO]),
+        (Call(C::SET_SHARED_ACCESS), [NO, NO, NO, NO, Stay, NO]),
+        (Call(C::REMOVE_SHARED_ACCESS), [NO, NO, NO, NO, Stay, NO]),
     ]
 };
 
@@ -135,12 +147,28 @@ pub(crate) const HOST_CALLS: &[UvCommand] = {
         C::UNSHARE_ALL,
         C::PIN_PAGE_SHARED,
         C::UNPIN_PAGE_SHARED,
+        C::DUMP_INIT,
+        C::DUMP_CONF_STOR_STATE,
+        C::DUMP_CPU,
+        C::DUMP_COMPLETE,
     ]
 };
 
 /// The calls that a guest may issue.
-pub(crate) const GUEST_CALLS: &[UvCommand] =
-    &[UvCommand::QUI, UvCommand::SET_SHARED_ACCESS, UvCommand::REMOVE_SHARED_ACCESS];
+pub(crate) const GUEST_CALLS: &[UvCommand] = {
+    use UvCommand as C;
+    &[
+        C::QUI,
+        C::QUERY_KEYS,
+        C::SET_SHARED_ACCESS,
+        C::REMOVE_SHARED_ACCESS,
+        C::RETR_ATTEST,
+        C::ADD_SECRET,
+        C::LIST_SECRETS,
+        C::LOCK_SECRETS,
+        C::RETR_SECRET,
+    ]
+};
 
 /// The verdict on a call that names no configuration.
 pub(crate) fn machine_verdict(state: MachineState, command: UvCommand) -> Verdict<MachineState> {

@@ -6,14 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use cloister_arch::s390x::Psw;
 use cloister_crypto::Entropy;
+use cloister_formats::s390x::asrcb::SecretType;
+use cloister_formats::s390x::dump::COMPONENTS_PER_MIB;
 use cloister_formats::s390x::uvcb::{Qui, UvCommand};
 
 use crate::configuration::{Configuration, CpuRunState};
+use crate::dump::{COMPLETION_LEN, CPU_LEN};
 use crate::identity::Identity;
 use crate::pages::{Counters, GuestPages};
 use crate::refusal::Stop;
 use crate::storage::{SecureStorage, StorageResolver};
 use crate::table::{ConfigurationState, GUEST_CALLS, HOST_CALLS, MachineState};
+use crate::{attestation, secrets};
 use cloister_arch::pages::Conversions;
 
 /// Condition code of a call.
@@ -188,7 +192,8 @@ impl Ultravisor {
             conf_base_phys_stor_len: 0x1000,
             conf_base_virt_stor_len: 0x1000,
             conf_virt_var_stor_len: 0x1000,
-            cpu_stor_len: 0x1000,
+            // Linux takes this length for a CPU in a dump as well.
+            cpu_stor_len: CPU_LEN,
             max_num_sec_conf: self.config.max_configurations,
             max_guest_stor_addr: self.config.max_address,
             max_guest_cpu_id: self.config.max_cpu_id,
@@ -196,7 +201,15 @@ impl Ultravisor {
             features: 1 << 63,
             supp_se_hdr_ver: 1 << 63,
             supp_se_hdr_pcf: self.config.supported_pcf,
-            ..Qui::default()
+            conf_dump_storage_state_len: COMPONENTS_PER_MIB as u64,
+            conf_dump_finalize_len: COMPLETION_LEN,
+            supp_att_req_hdr_ver: 1 << 63,
+            supp_att_pflags: attestation::SUPPORTED_FLAGS.0,
+            supp_add_secret_req_ver: 1 << 63,
+            supp_add_secret_pcf: secrets::SUPPORTED_FLAGS,
+            supp_secret_types: SecretType::ALL.iter().fold(0, |bits, kind| bits | 1 << (63 - kind.0)),
+            max_assoc_secrets: secrets::MAX_ASSOCIATION,
+            max_retr_secrets: secrets::MAX_RETRIEVABLE,
         }
     }
 }

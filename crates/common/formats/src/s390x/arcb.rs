@@ -33,9 +33,66 @@ impl ArcbFlags {
     /// Bit 5: the firmware state is wanted.
     pub const FIRMWARE_STATE: Self = Self(1 << (63 - 5));
 
+    /// All flags that have a name.
+    pub const KNOWN: Self = Self(
+        Self::NONCE.0
+            | Self::IMAGE_PHKH.0
+            | Self::ATTESTATION_PHKH.0
+            | Self::SECRET_STORE_HASH.0
+            | Self::FIRMWARE_STATE.0,
+    );
+
     /// Whether all bits of `flags` are set.
     pub const fn has(self, flags: Self) -> bool {
         self.0 & flags.0 == flags.0
+    }
+
+    /// Bytes of the sealed area of a request with these flags: measurement key and, if flagged, nonce.
+    pub const fn area_size(self) -> usize {
+        KEY_SIZE + if self.has(Self::NONCE) { NONCE_SIZE } else { 0 }
+    }
+}
+
+/// The claims in a request's fixed part, for a reader who answers each wrong one with its own code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArcbHead {
+    /// Whether the request begins with eight zero bytes.
+    pub magic: bool,
+    /// Version.
+    pub version: u32,
+    /// Bytes of the whole request.
+    pub total: u32,
+    /// Number of key slots.
+    pub slots: u8,
+    /// Bytes of the sealed area.
+    pub area_size: u32,
+    /// Flags.
+    pub flags: ArcbFlags,
+    /// Measurement algorithm.
+    pub algorithm: u32,
+}
+
+impl ArcbHead {
+    /// Reads the fixed part.
+    ///
+    /// # Errors
+    /// If there are fewer than [`FIXED_SIZE`] bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        need(WHAT, bytes, FIXED_SIZE)?;
+        Ok(Self {
+            magic: bytes[..8] == [0; 8],
+            version: get(bytes, 0x08),
+            total: get(bytes, 0x0c),
+            slots: get(bytes, 0x27),
+            area_size: get(bytes, 0x2c),
+            flags: ArcbFlags(get(bytes, 0x30)),
+            algorithm: get(bytes, 0x38),
+        })
+    }
+
+    /// Bytes that a request with so many slots and such a sealed area has.
+    pub const fn expected_size(&self) -> u64 {
+        (FIXED_SIZE + self.slots as usize * KeySlot::SIZE + TAG_SIZE) as u64 + self.area_size as u64
     }
 }
 
@@ -64,31 +121,28 @@ impl Arcb {
     /// # Errors
     /// If the version is not known or the sizes do not fit.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        need(WHAT, bytes, FIXED_SIZE)?;
-        if bytes[..8] != [0; 8] {
+        let head = ArcbHead::parse(bytes)?;
+        if !head.magic {
             return Err(Error::Magic { what: WHAT, expected: "eight zero bytes" });
         }
-        let version: u32 = get(bytes, 0x08);
-        if version != VERSION {
-            return Err(Error::Version { what: WHAT, found: version, supported: VERSION });
+        if head.version != VERSION {
+            return Err(Error::Version { what: WHAT, found: head.version, supported: VERSION });
         }
         let field = |field, found: u64, rule| Error::Field { what: WHAT, field, found, rule };
-        let count = usize::from(get::<u8>(bytes, 0x27));
-        let area_size = get::<u32>(bytes, 0x2c) as usize;
-        let flags = ArcbFlags(get(bytes, 0x30));
-        if area_size != KEY_SIZE + if flags.has(ArcbFlags::NONCE) { NONCE_SIZE } else { 0 } {
+        let (count, area_size) = (usize::from(head.slots), head.area_size as usize);
+        if area_size != head.flags.area_size() {
             let rule = "it must be 0x40, or 0x50 with a nonce";
             return Err(field("size of the encrypted area", area_size as u64, rule));
         }
         let area = FIXED_SIZE + count * KeySlot::SIZE;
-        let total = get::<u32>(bytes, 0x0c) as usize;
-        if total != area + area_size + TAG_SIZE || total != bytes.len() {
-            return Err(field("total length", total as u64, "the parts and the data have another length"));
+        let total = u64::from(head.total);
+        if total != head.expected_size() || total != bytes.len() as u64 {
+            return Err(field("total length", total, "the parts and the data have another length"));
         }
         Ok(Self {
             iv: get(bytes, 0x10),
-            flags,
-            algorithm: get(bytes, 0x38),
+            flags: head.flags,
+            algorithm: head.algorithm,
             customer_key: KeyXy(get(bytes, 0x40)),
             slots: parse_slots(WHAT, &bytes[FIXED_SIZE..], count)?,
             encrypted_area: bytes[area..area + area_size].to_vec(),
@@ -96,7 +150,13 @@ impl Arcb {
         })
     }
 
-    /// The bytes that are authenticated and not encrypted.
+    /// How many bytes stand before the sealed area. Whoever opens a request authenticates the bytes that came,
+    /// reserved ones included, and not [`Self::aad`].
+    pub const fn aad_size(&self) -> usize {
+        FIXED_SIZE + self.slots.len() * KeySlot::SIZE
+    }
+
+    /// The bytes that are authenticated and not encrypted, as a requester makes them.
     pub fn aad(&self) -> Vec<u8> {
         let mut out = vec![0; FIXED_SIZE];
         let total = FIXED_SIZE + self.slots.len() * KeySlot::SIZE + self.encrypted_area.len() + TAG_SIZE;

@@ -11,6 +11,9 @@ pub const MAGIC: &[u8; 6] = b"asrcbM";
 pub const VERSION: u32 = 0x100;
 /// Bytes before the key slots.
 pub const FIXED_SIZE: usize = 0x4b8;
+/// Most bytes of a request: all slots and the longest secret.
+pub const MAX_SIZE: usize =
+    FIXED_SIZE + 255 * KeySlot::SIZE + SECRET_HEADER + SecretType::MAX_SIZE + EXT_SECRET_SIZE + TAG_SIZE;
 /// Flag bit 0: the guest's dump is disabled.
 pub const FLAG_DISABLE_DUMP: u64 = 1 << 63;
 
@@ -57,6 +60,78 @@ impl SecretType {
     pub const ED448: Self = Self(0x15);
     /// New customer communication key.
     pub const CCK_UPDATE: Self = Self(0x16);
+
+    /// All types that have a name.
+    pub const ALL: &[Self] = &[
+        Self::NULL,
+        Self::ASSOCIATION,
+        Self::PLAINTEXT,
+        Self::AES_128,
+        Self::AES_192,
+        Self::AES_256,
+        Self::AES_128_XTS,
+        Self::AES_256_XTS,
+        Self::HMAC_SHA_256,
+        Self::HMAC_SHA_512,
+        Self::ECDSA_P256,
+        Self::ECDSA_P384,
+        Self::ECDSA_P521,
+        Self::ED25519,
+        Self::ED448,
+        Self::CCK_UPDATE,
+    ];
+
+    /// Most bytes of a secret: a retrieved one must fit two pages.
+    pub const MAX_SIZE: usize = 2 * super::PAGE_SIZE;
+
+    /// Bytes of a secret of this type; `None` for plaintext, which varies, and for unknown types.
+    pub const fn size(self) -> Option<usize> {
+        match self {
+            Self::NULL => Some(0),
+            Self::AES_128 => Some(16),
+            Self::AES_192 => Some(24),
+            Self::ASSOCIATION
+            | Self::AES_256
+            | Self::AES_128_XTS
+            | Self::ECDSA_P256
+            | Self::ED25519
+            | Self::CCK_UPDATE => Some(32),
+            Self::ECDSA_P384 => Some(48),
+            Self::AES_256_XTS | Self::HMAC_SHA_256 | Self::ED448 => Some(64),
+            Self::ECDSA_P521 => Some(80),
+            Self::HMAC_SHA_512 => Some(128),
+            _ => None,
+        }
+    }
+
+    /// Whether a secret of this type may have so many bytes.
+    pub const fn fits(self, size: usize) -> bool {
+        match (self, self.size()) {
+            (_, Some(expected)) => size == expected,
+            (Self::PLAINTEXT, None) => size > 0 && size <= Self::MAX_SIZE && size.is_multiple_of(16),
+            _ => false,
+        }
+    }
+
+    /// Whether the secret store keeps and lists it.
+    pub const fn is_listable(self) -> bool {
+        !matches!(self, Self::NULL | Self::CCK_UPDATE) && self.is_known()
+    }
+
+    /// Whether it is a key that a guest gets as a protected key, never in the clear.
+    pub const fn is_protected_key(self) -> bool {
+        self.is_listable() && !matches!(self, Self::ASSOCIATION | Self::PLAINTEXT)
+    }
+
+    /// Whether it can be retrieved.
+    pub const fn is_retrievable(self) -> bool {
+        self.is_listable() && !matches!(self, Self::ASSOCIATION)
+    }
+
+    /// Whether it has a name.
+    pub const fn is_known(self) -> bool {
+        matches!(self, Self::PLAINTEXT) || self.size().is_some()
+    }
 
     /// What the type is called.
     pub const fn name(self) -> &'static str {
@@ -157,6 +232,15 @@ pub struct Asrcb {
 }
 
 impl Asrcb {
+    /// Reads whether bytes begin as a request does, its version and its length.
+    ///
+    /// # Errors
+    /// If there are fewer than 16 bytes.
+    pub fn peek(bytes: &[u8]) -> Result<(bool, u32, u32), Error> {
+        need(WHAT, bytes, 16)?;
+        Ok((bytes[..6] == MAGIC[..], get(bytes, 0x08), get(bytes, 0x0c)))
+    }
+
     /// Reads a request that fills `bytes` exactly.
     ///
     /// # Errors
@@ -203,7 +287,13 @@ impl Asrcb {
         })
     }
 
-    /// The bytes that are authenticated and not encrypted: all before the sealed area.
+    /// How many bytes stand before the sealed area. Whoever opens a request authenticates the bytes that came,
+    /// reserved ones included, and not [`Self::aad`].
+    pub const fn aad_size(&self) -> usize {
+        FIXED_SIZE + self.slots.len() * KeySlot::SIZE + self.secret.kind.header_size()
+    }
+
+    /// The bytes that are authenticated and not encrypted, all before the sealed area, as a requester makes them.
     pub fn aad(&self) -> Vec<u8> {
         let mut out = vec![0; FIXED_SIZE];
         let header = self.secret.encode();

@@ -6,8 +6,10 @@
 pub mod arcb;
 pub mod asrcb;
 pub mod attestation;
+pub mod boot_map;
 pub mod dump;
 pub mod exchange;
+pub mod firmware;
 pub mod host_key;
 pub mod ipl_block;
 pub mod se_header;

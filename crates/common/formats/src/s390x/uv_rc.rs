@@ -96,6 +96,10 @@ pub const fn explain(command: UvCommand, rc: Rc, rrc: Rrc) -> Option<&'static st
         (C::UNPACK | C::VERIFY, 0x102, 0x1b) => Some("Page digest list (PLD) mismatch"),
         (C::UNPACK | C::VERIFY, 0x102, 0x1c) => Some("Tweak digest list (TLD) mismatch"),
         (C::UNPACK | C::VERIFY, 0x102, 0x1d) => Some("Mismatch in number of encrypted pages"),
+        // The codes of refused dumps are not published; these are this model's choice.
+        (C::DUMP_INIT, 0x101, _) => Some("the image or its owner does not allow dumps"),
+        (C::DUMP_CPU, 0x102, _) => Some("the CPU is executing"),
+        (C::DUMP_CONF_STOR_STATE, 0x10a, _) => Some("the address is not valid"),
         (C::CPU_SET_STATE, 0x101, _) => Some("the state is not a CPU state"),
         (
             C::UNPACK
@@ -117,15 +121,48 @@ pub const fn explain(command: UvCommand, rc: Rc, rrc: Rrc) -> Option<&'static st
         (C::RETR_ATTEST, 0x101, _) => Some("the continuation token is not zero"),
         (C::RETR_ATTEST, 0x102, _) => Some("there are more than 256 bytes of user data"),
         (C::RETR_ATTEST, 0x103, _) => Some("the request is not accessible"),
+        (C::RETR_ATTEST, 0x104, _) => Some("the measurement buffer is not accessible"),
+        (C::RETR_ATTEST, 0x105, _) => Some("the buffer for additional data is not accessible"),
         (C::RETR_ATTEST, 0x106, _) => Some("the request has an unsupported version"),
         (C::RETR_ATTEST, 0x107, _) => Some("the request has the wrong length"),
-        (C::RETR_ATTEST, 0x108, _) => Some("the request has no key slot for this machine"),
+        (C::RETR_ATTEST, 0x108, _) => Some("the request has no key slot"),
         (C::RETR_ATTEST, 0x109, _) => Some("the encrypted area of the request has the wrong size"),
         (C::RETR_ATTEST, 0x10a, _) => Some("the request has an unsupported flag"),
         (C::RETR_ATTEST, 0x10b, _) => Some("the request names an unsupported measurement algorithm"),
-        (C::RETR_ATTEST, 0x10c, _) => Some("the request cannot be opened"),
-        (C::RETR_ATTEST, 0x10d, _) => Some("the measurement buffer has the wrong length"),
-        (C::RETR_ATTEST, 0x10e, _) => Some("the buffer for additional data has the wrong length"),
+        // Reason codes of a request that cannot be opened are not published; these are this model's choice.
+        (C::RETR_ATTEST, 0x10c, 1) | (C::ADD_SECRET, 0x108, 1) => Some("the request is not for this machine"),
+        (C::RETR_ATTEST, 0x10c, 2) | (C::ADD_SECRET, 0x108, 2) => {
+            Some("the public key in the request is not valid")
+        }
+        (C::RETR_ATTEST, 0x10c, 3) | (C::ADD_SECRET, 0x108, 3) => {
+            Some("the request's key slot for this machine was altered")
+        }
+        (C::RETR_ATTEST, 0x10c, 4) | (C::ADD_SECRET, 0x108, 4) => Some("the request was altered"),
+        (C::RETR_ATTEST, 0x10c, _) | (C::ADD_SECRET, 0x108, _) => Some("the request cannot be opened"),
+        (C::RETR_ATTEST, 0x10d, _) => Some("the measurement buffer is too short"),
+        (C::RETR_ATTEST, 0x10e, _) => Some("the buffer for additional data is too short"),
+        (C::ADD_SECRET | C::LOCK_SECRETS, 0x101, _) => Some("the secret store may not be changed"),
+        (C::ADD_SECRET, 0x102, _) => Some("the secret store is locked"),
+        (C::ADD_SECRET, 0x103, _) => Some("the request is not accessible"),
+        (C::ADD_SECRET, 0x104, _) => Some("the request has an unsupported version"),
+        (C::ADD_SECRET, 0x105, _) => Some("the request has the wrong length"),
+        (C::ADD_SECRET, 0x106, _) => Some("the request has no key slot"),
+        (C::ADD_SECRET, 0x107, _) => Some("the request has an unsupported flag"),
+        (C::ADD_SECRET, 0x109, _) => Some("the type of the secret is not supported"),
+        (C::ADD_SECRET, 0x10a, _) => Some("the length of the secret does not fit its type"),
+        (C::ADD_SECRET, 0x10b, _) => Some("the secret store is full"),
+        // The reason codes of 10c are this model's choice.
+        (C::ADD_SECRET, 0x10c, 1) => Some("the request is for another image"),
+        (C::ADD_SECRET, 0x10c, 2) => Some("the request is for another configuration"),
+        (C::ADD_SECRET, 0x10c, 3) => Some("the extension secret is not the right one"),
+        (C::ADD_SECRET, 0x10c, 4) => Some("the request was used before"),
+        (C::ADD_SECRET, 0x10c, 5) => Some("a secret with this name is there already"),
+        (C::ADD_SECRET, 0x10c, 6) => Some("the image does not allow a new customer communication key"),
+        (C::ADD_SECRET, 0x10c, _) => Some("the secret cannot be added"),
+        (C::ADD_SECRET, 0x10d, _) => Some("a dump is in progress"),
+        (C::LOCK_SECRETS, 0x102, _) => Some("the secret store is locked already"),
+        (C::LIST_SECRETS, 0x102, _) => Some("the page for the list is not accessible"),
+        (C::RETR_SECRET, 0x102, _) => Some("the buffer is not accessible"),
         (C::RETR_SECRET, 0x109, _) => Some("the buffer is too small"),
         (C::RETR_SECRET, 0x10f, _) => Some("the secret store is empty"),
         (C::RETR_SECRET, 0x110, _) => Some("there is no secret with this index"),

@@ -1,7 +1,7 @@
 //! The guest's console on every backend, and devices that several share.
 
 use crate::common::{open, refused, spec, unix};
-use cloister_chardev::{STREAM_LIMIT, StreamEvent, StreamInput};
+use cloister_chardev::{OFFER_LIMIT, STREAM_LIMIT, StreamEvent, StreamInput};
 use cloister_options::CharBackend;
 use proptest::prelude::*;
 use std::io::{Read, Write};
@@ -318,4 +318,40 @@ proptest! {
             prop_assert_eq!(&bytes(&seen, want.len()), want);
         }
     }
+}
+
+/// What is offered waits for a peer that does not read, and nothing of it is dropped.
+#[test]
+fn a_stream_that_offers_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let device = open(&spec(unix(&path, true)));
+    let (input, seen) = watch(usize::MAX);
+    let port = device.attach_stream(input).unwrap();
+    port.set_open(false);
+    assert!(!device.frontend_open());
+    port.set_open(true);
+    assert!(device.frontend_open());
+    assert_eq!(port.offer(&[0; 3 * OFFER_LIMIT]), 3 * OFFER_LIMIT, "without a peer all is lost");
+    let mut client = UnixStream::connect(&path).unwrap();
+    assert_eq!(seen.recv().unwrap(), Seen::Event(StreamEvent::Opened));
+    let sent: Vec<u8> = (0..64 * OFFER_LIMIT as u32).map(|n| (n >> 7) as u8).collect();
+    let reader = std::thread::spawn({
+        let len = sent.len();
+        move || {
+            let mut got = vec![0; len];
+            client.read_exact(&mut got).unwrap();
+            got
+        }
+    });
+    let mut done = 0;
+    while done < sent.len() {
+        let taken = port.offer(&sent[done..]);
+        done += taken;
+        if done < sent.len() {
+            assert_eq!(seen.recv().unwrap(), Seen::Event(StreamEvent::Writable));
+        }
+    }
+    assert_eq!(reader.join().unwrap(), sent);
+    assert_eq!(device.dropped(), 0);
 }

@@ -643,6 +643,7 @@ impl<M: GuestMemory> Subchannel<M> {
         let enabled = self.regs.pmcw.flags.get() & pmcw::ENABLED != 0;
         if signals.alert && enabled && ctrl & scsw::PENDING == 0 {
             self.regs.scsw.ctrl = (ctrl & !scsw::STCTL | scsw::ALERT | scsw::PENDING).into();
+            (self.regs.scsw.dstat, self.regs.scsw.cstat) = (0, 0);
             self.interrupt(sink);
         }
     }
@@ -752,10 +753,8 @@ impl Registers {
         if self.pmcw.chars.get() & pmcw::CHARS_CSENSE != 0 {
             self.sense = [0; 32];
         }
-        if !intermediate {
-            self.scsw.dstat = 0;
-            self.scsw.cstat = 0;
-        }
+        // Device and subchannel status stay until the next function: whoever polls reads them again with condition
+        // code 1.
         true
     }
 }

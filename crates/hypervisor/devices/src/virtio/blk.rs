@@ -329,7 +329,7 @@ impl<M: GuestMemory> VirtioDevice<M> for Block {
             VirtioDeviceState::Block(state) => {
                 Err(fail(format!("the disk had {} sectors and now has {}", state.sectors, self.sectors())))
             }
-            VirtioDeviceState::Rng(_) => Err(fail("the state belongs to another device".into())),
+            _ => Err(fail("the state belongs to another device".into())),
         }
     }
 }

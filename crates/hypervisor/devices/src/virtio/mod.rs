@@ -3,9 +3,13 @@
 //!
 //! Packed rings and device-specific notification data do not exist here.
 
+pub mod balloon;
 pub mod blk;
 pub mod ccw;
+pub mod console;
 pub mod disk;
+pub mod lock;
+pub mod net;
 mod qcow2;
 pub mod queue;
 pub mod rng;
@@ -13,10 +17,13 @@ pub mod rng;
 use serde::{Deserialize, Serialize};
 use vm_memory::GuestMemory;
 
+pub use balloon::{Balloon, BalloonState};
 pub use blk::{Block, BlockOptions, BlockState};
 pub use ccw::{VirtioCcw, VirtioCcwOptions, VirtioCcwState};
+pub use console::{Console, ConsoleState};
 pub use disk::{DiskBackend, DiskOptions, open_disk};
 use queue::{QueueError, VirtQueue};
+pub use net::{Net, NetOptions, NetPort, NetState};
 pub use rng::{Rng, RngState};
 
 /// Feature bits, as masks.
@@ -94,8 +101,14 @@ impl ByteOrder {
 /// Saved state of a device type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VirtioDeviceState {
+    /// virtio-balloon.
+    Balloon(BalloonState),
     /// virtio-blk.
     Block(BlockState),
+    /// virtio-console.
+    Console(ConsoleState),
+    /// virtio-net.
+    Net(NetState),
     /// virtio-rng.
     Rng(RngState),
 }

@@ -93,7 +93,8 @@ pub struct VirtQueue {
 }
 
 enum Ring {
-    Modern(Queue),
+    /// With the used index at the last notification.
+    Modern(Queue, u16),
     Legacy(LegacyRing),
 }
 
@@ -112,7 +113,7 @@ impl VirtQueue {
     /// The size that the driver chose, or 0.
     pub fn size(&self) -> u16 {
         match &self.ring {
-            Ring::Modern(queue) => queue.size(),
+            Ring::Modern(queue, _) => queue.size(),
             Ring::Legacy(ring) => ring.size,
         }
     }
@@ -140,7 +141,7 @@ impl VirtQueue {
                 }
                 queue.set_event_idx(event_idx);
                 queue.set_ready(true);
-                Ring::Modern(queue)
+                Ring::Modern(queue, 0)
             }
             Layout::Legacy { base, align } => match LegacyRing::new(base, align, size, event_idx) {
                 Some(ring) => Ring::Legacy(ring),
@@ -154,7 +155,7 @@ impl VirtQueue {
     /// Says whether the event index was negotiated, when that happens after the queue was set up.
     pub fn set_event_idx(&mut self, enabled: bool) {
         match &mut self.ring {
-            Ring::Modern(queue) => queue.set_event_idx(enabled),
+            Ring::Modern(queue, _) => queue.set_event_idx(enabled),
             Ring::Legacy(ring) => ring.event_idx = enabled,
         }
     }
@@ -174,7 +175,7 @@ impl VirtQueue {
             return Err(QueueError::NotReady);
         }
         match &mut self.ring {
-            Ring::Modern(queue) => pop_modern(queue, mem),
+            Ring::Modern(queue, _) => pop_modern(queue, mem),
             Ring::Legacy(ring) => ring.pop(mem),
         }
     }
@@ -185,9 +186,38 @@ impl VirtQueue {
     /// The used ring cannot be written.
     pub fn push_used<M: GuestMemory>(&mut self, mem: &M, head: u16, len: u32) -> Result<(), QueueError> {
         match &mut self.ring {
-            Ring::Modern(queue) => queue.add_used(mem, head, len).map_err(translate),
+            Ring::Modern(queue, _) => queue.add_used(mem, head, len).map_err(translate),
             Ring::Legacy(ring) => ring.push_used(mem, head, len),
         }
+    }
+
+    /// Gives several chains back at once: the driver sees all of them or none (virtio 1.2, 2.7.8.2 with 5.1.6.4).
+    ///
+    /// # Errors
+    /// The used ring cannot be written.
+    pub fn push_used_all<M: GuestMemory>(&mut self, mem: &M, chains: &[(u16, u32)]) -> Result<(), QueueError> {
+        if let &[(head, len)] = chains {
+            return self.push_used(mem, head, len);
+        }
+        let (used, size, next, order) = match &self.ring {
+            Ring::Modern(queue, _) => (queue.used_ring(), queue.size(), queue.next_used(), ByteOrder::Little),
+            Ring::Legacy(ring) => (ring.used, ring.size, ring.next_used, LegacyRing::ORDER),
+        };
+        let mut after = next;
+        for &(head, len) in chains {
+            let mut element = [0; 8];
+            element[..4].copy_from_slice(&order.put32(u32::from(head)));
+            element[4..].copy_from_slice(&order.put32(len));
+            access::write(mem, used.wrapping_add(4 + 8 * u64::from(after % size.max(1))), &element)?;
+            after = after.wrapping_add(1);
+        }
+        std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
+        access::write(mem, used.wrapping_add(2), &order.put16(after))?;
+        match &mut self.ring {
+            Ring::Modern(queue, _) => queue.set_next_used(after),
+            Ring::Legacy(ring) => ring.next_used = after,
+        }
+        Ok(())
     }
 
     /// Asks the driver for a doorbell at the next available chain, and tells whether one arrived meanwhile. Only the
@@ -197,11 +227,11 @@ impl VirtQueue {
     /// The used ring cannot be written.
     pub fn rearm<M: GuestMemory>(&mut self, mem: &M) -> Result<bool, QueueError> {
         match &mut self.ring {
-            Ring::Modern(queue) if queue.event_idx_enabled() => {
+            Ring::Modern(queue, _) if queue.event_idx_enabled() => {
                 queue.enable_notification(mem).map_err(translate)
             }
             Ring::Legacy(ring) if ring.event_idx => ring.rearm(mem),
-            Ring::Modern(_) | Ring::Legacy(_) => Ok(false),
+            Ring::Modern(..) | Ring::Legacy(_) => Ok(false),
         }
     }
 
@@ -211,10 +241,15 @@ impl VirtQueue {
     /// The available ring cannot be read.
     pub fn needs_notification<M: GuestMemory>(&mut self, mem: &M) -> Result<bool, QueueError> {
         match &mut self.ring {
-            Ring::Modern(queue) if queue.event_idx_enabled() => {
-                queue.needs_notification(mem).map_err(translate)
+            Ring::Modern(queue, signalled) if queue.event_idx_enabled() => {
+                std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+                let event_at = queue.avail_ring().wrapping_add(4 + 2 * u64::from(queue.size()));
+                let event = read16(mem, event_at, ByteOrder::Little)?;
+                let new = queue.next_used();
+                let old = std::mem::replace(signalled, new);
+                Ok(new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old))
             }
-            Ring::Modern(queue) => {
+            Ring::Modern(queue, _) => {
                 // virtio-queue does not look at VIRTQ_AVAIL_F_NO_INTERRUPT.
                 let flags = read16(mem, queue.avail_ring(), ByteOrder::Little)?;
                 Ok(flags & 1 == 0)
@@ -226,7 +261,7 @@ impl VirtQueue {
     /// The state to save.
     pub fn save(&self) -> QueueState {
         match &self.ring {
-            Ring::Modern(q) => QueueState {
+            Ring::Modern(q, _) => QueueState {
                 layout: self.layout,
                 size: q.size(),
                 next_avail: q.next_avail(),
@@ -251,9 +286,10 @@ impl VirtQueue {
             return false;
         }
         match &mut self.ring {
-            Ring::Modern(queue) => {
+            Ring::Modern(queue, signalled) => {
                 queue.set_next_avail(state.next_avail);
                 queue.set_next_used(state.next_used);
+                *signalled = state.next_used;
             }
             Ring::Legacy(ring) => {
                 ring.next_avail = state.next_avail;
@@ -282,6 +318,11 @@ fn pop_modern<M: GuestMemory>(queue: &mut Queue, mem: &M) -> Result<Option<Chain
 }
 
 impl Chain {
+    /// A chain that was taken before, with nothing to read.
+    pub fn taken(head: u16, writable: Vec<Segment>) -> Self {
+        Self { head, writable, ..Self::default() }
+    }
+
     /// All bytes that the device may write.
     pub fn writable_len(&self) -> u64 {
         self.writable.iter().map(|s| u64::from(s.len)).sum()

@@ -108,7 +108,9 @@ fn sense_id_and_the_interruption() {
     assert_eq!(irb[..12], [0x00, 0x80, 0x40, 0x07, 0, 0, 0x10, 0x08, 0x0c, 0, 0, 0]);
     assert_eq!(guest.get(DATA, 7), [0xff, 0x38, 0x32, 4, 0, 0, 0]);
     let (outcome, idle) = guest.css.tsch(SCH);
-    assert_eq!((outcome, idle.unwrap()[2..4].to_vec()), (Outcome::Cc(1), vec![0, 0]));
+    let idle = idle.unwrap();
+    assert_eq!((outcome, idle[2..4].to_vec()), (Outcome::Cc(1), vec![0, 0]));
+    assert_eq!(idle[8..10], [0x0c, 0], "QEMU's boot loader reads the last status once more");
     assert_eq!(guest.command(SCH, 0xe4, SLI, &[0; 20]), Ended { residual: 13, ..OK });
     assert_eq!(guest.command(SCH, 0xe4, 0, &[0; 20]), Ended { residual: 13, ..LENGTH_CHECK });
     assert_eq!(guest.command(SCH, 0xe4, 0, &[0; 4]), LENGTH_CHECK);

@@ -60,7 +60,7 @@ impl Machine for S390Ccw {
             self.conductor.end(&self.vm, End::NoReboot, cause);
             return Ok(());
         }
-        self.conductor.rest_and(&self.vm, || self.load_again().map(|()| true)).map_err(words)?;
+        self.conductor.rest_and(&self.vm, || self.reset_from_outside().map(|()| true)).map_err(words)?;
         self.events.emit(Event::Reset(cause));
         Ok(())
     }

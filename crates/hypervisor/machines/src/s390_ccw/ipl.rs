@@ -39,6 +39,8 @@ const PAGE: u64 = 4096;
 pub(super) struct Ipl {
     /// Block of subcode 5, as set.
     block: Option<Vec<u8>>,
+    /// Block of the device that the machine booted from on its own.
+    own: Option<Vec<u8>>,
     /// Block of subcode 8, as set, and parsed.
     protected: Option<(Vec<u8>, PvBlock)>,
     /// What waits for the machine to be at rest.
@@ -86,7 +88,10 @@ impl S390Ccw {
         }
         let function = match code {
             subcode::SET_BLOCK => return answer(self.ipl().set(&exit.buffer)),
-            subcode::STORE_BLOCK => return store(self.ipl().block.clone()),
+            subcode::STORE_BLOCK => {
+                let ipl = self.ipl();
+                return store(ipl.block.as_ref().or(ipl.own.as_ref()).cloned());
+            }
             subcode::SET_PV_BLOCK => return answer(self.ipl().set_protected(&exit.buffer)),
             subcode::STORE_PV_BLOCK => {
                 return store(self.ipl().protected.as_ref().map(|(bytes, _)| bytes.clone()));
@@ -165,8 +170,13 @@ impl S390Ccw {
         }
         let clear = |source| MachineError::Host { what: "clear guest memory", source };
         self.vm.memory().clear().map_err(clear)?;
-        let entry = self.boot.load(self.vm.memory())?;
-        start(&self.vm, 0, entry)
+        self.boot()
+    }
+
+    /// An operator's reset: what the guest chose to boot from next is forgotten.
+    pub(super) fn reset_from_outside(&self) -> Result<(), MachineError> {
+        self.ipl().block = None;
+        self.load_again()
     }
 
     /// Subcode 10. A refusal is the guest's answer, with the failed command packed in.
@@ -216,7 +226,7 @@ impl S390Ccw {
 
     fn unpack(&self, caller: u16) -> Result<(), Refusal> {
         let Some(block) = self.ipl().protected.as_ref().map(|(_, block)| block.clone()) else {
-            return Err(Refusal::Platform(MachineError::NothingToBoot));
+            return Err(Refusal::Platform(MachineError::NoProtectedBlock));
         };
         self.command(PvCommand::Enable, false)?;
         let mut header =
@@ -341,6 +351,16 @@ impl From<MachineError> for Refusal {
 }
 
 impl Ipl {
+    /// The block that the guest set.
+    pub(super) fn block(&self) -> Option<&[u8]> {
+        self.block.as_deref()
+    }
+
+    /// The machine boots from this device unless the guest chose one.
+    pub(super) fn begin(&mut self, own: Option<Vec<u8>>) {
+        self.own = own;
+    }
+
     fn set(&mut self, bytes: &[u8]) -> u64 {
         match IplBlock::parse(bytes) {
             Ok(block) if !matches!(block.kind, IplKind::Pv(_)) => {

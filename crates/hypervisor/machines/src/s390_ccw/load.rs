@@ -134,7 +134,7 @@ impl BootFiles {
     }
 }
 
-fn read(what: &'static str, path: &Path, limit: u64) -> Result<Vec<u8>, MachineError> {
+pub(super) fn read(what: &'static str, path: &Path, limit: u64) -> Result<Vec<u8>, MachineError> {
     let fail = |source| MachineError::Load { what, path: path.to_owned(), source };
     let mut file = File::open(path).map_err(fail)?;
     if file.metadata().map_err(fail)?.is_dir() {

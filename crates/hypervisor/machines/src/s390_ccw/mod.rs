@@ -1,8 +1,9 @@
 //! The `s390-ccw-virtio` machine.
 //!
-//! It loads a kernel, answers the instructions that the core leaves to it and carries out resets and the
+//! It loads a kernel or the boot loader, answers the instructions that the core leaves to it and carries out resets and the
 //! transitions of a confidential guest. CPUs, interruption queues and memory are behind the upper door.
 
+mod bios;
 mod control;
 mod cpu_model;
 mod device;
@@ -47,7 +48,9 @@ pub struct S390Ccw {
     cgs: Mutex<Option<Box<dyn ConfidentialGuest>>>,
     facts: MachineFacts,
     ipl: Mutex<ipl::Ipl>,
-    boot: BootFiles,
+    /// Of `-kernel`.
+    boot: Option<BootFiles>,
+    disk_boot: bios::DiskBoot,
     /// One thread for all CPUs, and what it does when they wait; else a thread for each.
     in_turn: Option<Idle>,
     no_reboot: bool,
@@ -93,8 +96,10 @@ impl S390Ccw {
             return Err(MachineError::TooManyCpus { asked: line.smp.max_cpus, most, machine });
         }
         let facilities = cpu_model::facilities(line.cpu.as_ref(), &capabilities.facilities)?;
-        let kernel = line.kernel.as_deref().ok_or(MachineError::NothingToBoot)?;
-        let boot = BootFiles::read(kernel, line.initrd.as_deref(), line.append.clone(), memory_bytes)?;
+        let files =
+            |kernel| BootFiles::read(kernel, line.initrd.as_deref(), line.append.clone(), memory_bytes);
+        let boot = line.kernel.as_deref().map(files).transpose()?;
+        let disk_boot = bios::DiskBoot::read(line, memory_bytes)?;
 
         let mut facts = MachineFacts {
             max_cpus: line.smp.max_cpus,
@@ -113,16 +118,20 @@ impl S390Ccw {
         facts.devices = plug::facts(line, iommu_default);
 
         let mut warnings: Vec<String> = backing.unused.into_iter().collect();
+        warnings.extend(disk_boot.warnings(line));
         if let Some(cgs) = &mut cgs {
             let host = HostFacts { ultravisor: capabilities.ultravisor, prot_virt: capabilities.prot_virt };
             cgs.check(&host, &facts)?;
-            let image = BootImage {
-                protected: boot.is_protected(),
-                initrd: boot.has_initrd(),
-                append: boot.has_append(),
-            };
             warnings.extend(cgs.init(&facts)?.warnings);
-            warnings.extend(cgs.on_boot_image(&image)?.warnings);
+            // What is on a disk is seen when it runs.
+            if let Some(boot) = &boot {
+                let image = BootImage {
+                    protected: boot.is_protected(),
+                    initrd: boot.has_initrd(),
+                    append: boot.has_append(),
+                };
+                warnings.extend(cgs.on_boot_image(&image)?.warnings);
+            }
             cgs.on_first_run()?;
         }
 
@@ -188,6 +197,7 @@ impl S390Ccw {
             facts,
             ipl: Mutex::new(ipl::Ipl::default()),
             boot,
+            disk_boot,
             in_turn,
             no_reboot: line.no_reboot,
             described,
@@ -254,8 +264,7 @@ impl Run for S390Ccw {
     fn run(self: Arc<Self>) -> Result<Report, MachineError> {
         // Operators may be at work already.
         self.conductor.rest_and(&self.vm, || {
-            let entry = self.boot.load(self.vm.memory())?;
-            ipl::start(&self.vm, 0, entry)?;
+            self.boot()?;
             Ok(false)
         })?;
         let run = || match self.in_turn {

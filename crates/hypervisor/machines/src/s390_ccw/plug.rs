@@ -96,6 +96,7 @@ pub(super) fn attach(
     let implicit = drives.into_iter().map(|drive| {
         (
             DeviceSpec {
+                bus: None,
                 driver: "virtio-blk-ccw".into(),
                 id: None,
                 properties: Properties::default(),
@@ -128,7 +129,7 @@ impl S390Ccw {
         let devices: Vec<DeviceSpec> =
             attached.iter().map(|other| &other.spec).chain(consoles).cloned().collect();
         let objects = self.objects.specs();
-        let present = Present { objects: &objects, devices: &devices, drives: &self.drives };
+        let present = Present { objects: &objects, devices: &devices, drives: &self.drives, ..Present::default() };
         cloister_options::check_device(&cloister_cgs::catalogue(self.described.target), spec, &present)
             .map_err(|why| ControlError::new(why.headline()))?;
         self.check_device(&device_facts(spec, self.defaults.iommu_platform))?;

@@ -3,6 +3,7 @@
 pub(crate) mod block;
 pub(crate) mod catalogue;
 pub(crate) mod cpu_model;
+pub(crate) mod devices;
 pub(crate) mod fds;
 pub(crate) mod human;
 pub(crate) mod machine;

@@ -15,8 +15,12 @@ pub(crate) const ROWS: &[Command] = &[
     Command::new("qom-get", "The value of a property.", qom_get)
         .takes(&[member("path", Type::Str), member("property", Type::Str)])
         .returns(Type::Any),
-    Command::new("qom-set", "Refused: no property of this version can change after the start.", qom_set)
-        .takes(&[member("path", Type::Str), member("property", Type::Str), member("value", Type::Any)]),
+    Command::new(
+        "qom-set",
+        "Sets a property. Only that of a balloon's polling can change after the start.",
+        qom_set,
+    )
+    .takes(&[member("path", Type::Str), member("property", Type::Str), member("value", Type::Any)]),
 ];
 
 fn qom_list(call: &Call<'_>) -> Reply {
@@ -45,6 +49,11 @@ fn qom_set(call: &Call<'_>) -> Reply {
     let root = qom::tree(call.operator());
     let (node, path) = qom::resolve(&root, call.required("path"))?;
     let name = call.required("property");
+    if let Some(value) = call.arguments().get("value")
+        && let Some(done) = call.machine().set_property(&path, name, value)
+    {
+        return done.map(|()| json!({}));
+    }
     Err(match node.get(&path, name) {
         Some(_) => ControlError::new(format!("Property '{}.{name}' is not writable", node.kind)),
         None => not_found(&node.kind, name),

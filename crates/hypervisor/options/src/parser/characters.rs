@@ -213,21 +213,7 @@ impl Builder<'_> {
         if !has_cpus {
             return Err(Problem::NoBus { driver: driver(), bus: "s390-sclp-events-bus" });
         }
-        if let Some(id) = device.properties.text("chardev") {
-            let (class, name, value) = (driver(), "chardev".to_owned(), id.to_owned());
-            let Some(chardev) = self.chardev(id) else {
-                return Err(Problem::CannotFindValue { class, name, value });
-            };
-            let monitors = self.monitors.iter().map(|(monitor, _)| &monitor.backend);
-            let others = self.serials.iter().chain(&self.gdb).map(|(backend, _)| backend);
-            let named =
-                |backend: &&CharBackend| matches!(backend, CharBackend::Chardev(other) if other == id);
-            let users = monitors.chain(others).filter(named).count()
-                + before.iter().filter(|other| other.properties.text("chardev") == Some(id)).count();
-            if users >= most_users(chardev) {
-                return Err(Problem::ValueInUse { class, name, value });
-            }
-        }
+        self.check_console_chardev(device, before)?;
         // The first -serial, or without one the terminal, is a console already; the second is for lines.
         let serial = |index| {
             self.serials
@@ -242,6 +228,30 @@ impl Builder<'_> {
             true => Err(Problem::Several(vec![Problem::TwoConsoles(kind), Problem::SclpEvent])),
             false => Ok(()),
         }
+    }
+
+    /// The chardev of a console or of another port: whether it exists, and who else uses it.
+    pub(super) fn check_console_chardev(
+        &self,
+        device: &DeviceSpec,
+        before: &[DeviceSpec],
+    ) -> Result<(), Problem> {
+        if let Some(id) = device.properties.text("chardev") {
+            let (class, name, value) = (device.driver.clone(), "chardev".to_owned(), id.to_owned());
+            let Some(chardev) = self.chardev(id) else {
+                return Err(Problem::CannotFindValue { class, name, value });
+            };
+            let monitors = self.monitors.iter().map(|(monitor, _)| &monitor.backend);
+            let others = self.serials.iter().chain(&self.gdb).map(|(backend, _)| backend);
+            let named =
+                |backend: &&CharBackend| matches!(backend, CharBackend::Chardev(other) if other == id);
+            let users = monitors.chain(others).filter(named).count()
+                + before.iter().filter(|other| other.properties.text("chardev") == Some(id)).count();
+            if users >= most_users(chardev) {
+                return Err(Problem::ValueInUse { class, name, value });
+            }
+        }
+        Ok(())
     }
 
     /// Whether `-nographic` puts a console on the terminal, because the user put none elsewhere.

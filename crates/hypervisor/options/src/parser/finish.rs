@@ -55,7 +55,9 @@ impl Builder<'_> {
             Some(text) => Some(self.cpu_model(text).map_err(anywhere)?),
         };
         self.check_characters(machine.capabilities.has_cpus)?;
+        self.make_nodes()?;
         self.check_drives()?;
+        self.make_network()?;
         self.check_devices(machine.capabilities.has_cpus)?;
 
         let path = |text: Option<String>| text.map(PathBuf::from);
@@ -76,8 +78,10 @@ impl Builder<'_> {
             bios: path(line.bios),
             firmware_folders: line.firmware_folders.into_iter().map(PathBuf::from).collect(),
             objects: self.objects,
+            netdevs: self.network.netdevs,
             devices: self.devices.into_iter().map(|(device, _)| device).collect(),
             drives: self.drives,
+            block_nodes: self.nodes,
             serials: self.serials.into_iter().map(|(serial, _)| serial).collect(),
             chardevs: self.chardevs.into_iter().map(|(chardev, _)| chardev).collect(),
             monitors: self.monitors.into_iter().map(|(monitor, _)| monitor).collect(),
@@ -330,6 +334,11 @@ impl Builder<'_> {
             {
                 return Err(Problem::DuplicateId { id: id.clone(), what: "drive" }.at(&drive.location));
             }
+            if let Some(id) = &drive.id
+                && self.nodes.iter().any(|node| node.name == *id)
+            {
+                return Err(Problem::DriveNamedAsNode(id.clone()).at(&drive.location));
+            }
             let interface = drive.interface;
             if interface == DriveInterface::None {
                 continue;
@@ -350,6 +359,18 @@ impl Builder<'_> {
         }
         for drive in &mut self.drives {
             drive.snapshot |= self.snapshot;
+            let new = drive.nodes(&self.nodes).map_err(|problem| problem.at(&drive.location))?;
+            drive.node = new.last().map(|root| root.name.clone());
+            self.nodes.extend(new);
+        }
+        Ok(())
+    }
+
+    /// The nodes of `-blockdev`, which come before those of drives.
+    fn make_nodes(&mut self) -> Result<(), OptionError> {
+        for (blockdev, location) in std::mem::take(&mut self.blockdevs) {
+            let new = blockdev.add_to(&self.nodes, &[]).map_err(|problem| problem.at(&location))?;
+            self.nodes.extend(new);
         }
         Ok(())
     }
@@ -364,11 +385,21 @@ impl Builder<'_> {
             {
                 return Err(Problem::DuplicateId { id: id.clone(), what: "device" }.at(&device.location));
             }
-            let present = Present { objects: &self.objects, devices: before, drives: &self.drives };
+            let netdevs: Vec<_> = self.network.netdevs.iter().map(|netdev| netdev.id.as_str()).collect();
+            let present = Present {
+                objects: &self.objects,
+                devices: before,
+                drives: &self.drives,
+                nodes: &self.nodes,
+                netdevs: &netdevs,
+            };
             items::check_references(self.catalogue, device, &present)?;
             if device.is_console() {
                 self.check_console(device, before, has_cpus)
                     .map_err(|problem| problem.at(&device.location))?;
+            }
+            if device.is_port() {
+                self.check_console_chardev(device, before).map_err(|problem| problem.at(&device.location))?;
             }
         }
         Ok(())

@@ -83,26 +83,13 @@ fn set_actions(b: &mut Builder<'_>, properties: &Properties) {
         Some("none") => actions.panic = PanicAction::None,
         _ => {}
     }
-    if let Some(action) = properties.text("watchdog").and_then(watchdog) {
+    if let Some(action) = properties.text("watchdog").and_then(WatchdogAction::from_name) {
         actions.watchdog = action;
     }
 }
 
-fn watchdog(name: &str) -> Option<WatchdogAction> {
-    Some(match name {
-        "reset" => WatchdogAction::Reset,
-        "shutdown" => WatchdogAction::Shutdown,
-        "poweroff" => WatchdogAction::PowerOff,
-        "pause" => WatchdogAction::Pause,
-        "debug" => WatchdogAction::Debug,
-        "none" => WatchdogAction::None,
-        "inject-nmi" => WatchdogAction::InjectNmi,
-        _ => return None,
-    })
-}
-
 pub(crate) fn watchdog_action(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
-    b.line.actions.watchdog = watchdog(given.value).ok_or_else(|| Problem::DoesNotAccept {
+    b.line.actions.watchdog = WatchdogAction::from_name(given.value).ok_or_else(|| Problem::DoesNotAccept {
         name: "watchdog".to_owned(),
         value: given.value.to_owned(),
     })?;

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::{Builder, Given};
+use crate::blockdev::{DetectZeroes, parse_blockdev_text};
 use crate::command_line::{
-    AccelSpec, Display, Drive, DriveFormat, DriveInterface, DriveMedia, Icount, IcountShift, RtcBase,
-    RtcClock,
+    AccelSpec, Display, Drive, DriveFormat, DriveInterface, DriveMedia, ErrorAction, Icount, IcountShift,
+    RtcBase, RtcClock,
 };
 use crate::error::Problem;
 use crate::flat::parse_flat;
@@ -224,11 +225,23 @@ pub(crate) fn drive(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
     {
         return Err(Problem::CacheMode);
     }
-    for key in ["werror", "rerror"] {
-        if properties.text(key).is_some_and(|action| action != "report") {
-            return Err(Problem::NotAvailable(format!("{key} other than 'report'"), String::new()));
-        }
-    }
+    let action = |name, reads: bool| match properties.text(name) {
+        None => Ok(None),
+        Some(word) => match ErrorAction::from_name(word) {
+            Some(ErrorAction::Enospc) if reads => Err(Problem::ReadErrorAction(word.to_owned())),
+            Some(action) => Ok(Some(action)),
+            None if reads => Err(Problem::ReadErrorAction(word.to_owned())),
+            None => Err(Problem::WriteErrorAction(word.to_owned())),
+        },
+    };
+    let (write_error, read_error) = (action("werror", false)?, action("rerror", true)?);
+    let discard = matches!(properties.text("discard"), Some("unmap" | "on"));
+    let detect_zeroes = match properties.text("detect-zeroes") {
+        Some("on") => DetectZeroes::On,
+        Some("unmap") if !discard => return Err(Problem::DetectZeroesUnmap),
+        Some("unmap") => DetectZeroes::Unmap,
+        _ => DetectZeroes::Off,
+    };
     let file = properties.text("file").map(PathBuf::from);
     if file.is_none() && interface != DriveInterface::None {
         return Err(Problem::DriveEmpty);
@@ -246,8 +259,20 @@ pub(crate) fn drive(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
         snapshot: properties.bool("snapshot").unwrap_or(false),
         cache,
         index,
+        node_name: properties.text("node-name").map(str::to_owned),
+        discard,
+        detect_zeroes,
+        write_error,
+        read_error,
+        node: None,
         location: given.location.clone(),
     });
+    Ok(())
+}
+
+pub(crate) fn blockdev(b: &mut Builder<'_>, given: &Given<'_>) -> Taken {
+    let blockdev = parse_blockdev_text(given.value, &given.location)?;
+    b.blockdevs.push((blockdev, given.location.clone()));
     Ok(())
 }
 
@@ -271,6 +296,12 @@ fn image(interface: DriveInterface, index: Option<u32>, given: &Given<'_>) -> Dr
         snapshot: false,
         cache: None,
         index,
+        node_name: None,
+        discard: false,
+        detect_zeroes: DetectZeroes::Off,
+        write_error: None,
+        read_error: None,
+        node: None,
         location: given.location.clone(),
     }
 }

@@ -10,8 +10,9 @@
 
 use super::{sup, sup_last};
 use crate::cpu::Cpu;
+use crate::dat::TRAP_LEAVE;
 use crate::op::{Entry, Flow, Format, Op, Step, Trap};
-use crate::system::{CoreExit, Pending, Store};
+use crate::system::{CoreExit, OperandFault, Pending, Store, UvcOperands};
 use cloister_arch::s390x::{Exit, Instruction, InstructionExit, program};
 
 pub(super) const TABLE: &[Entry] = &[
@@ -229,9 +230,15 @@ fn uvc(c: &mut Cpu, op: &Op) -> Step {
         return Ok(Flow::End);
     };
     let side = c.side.clone();
-    let answer = guest.uvc(c.address, &mut block, &side);
+    let number = c.address;
+    let mut operands = Operands { cpu: c, block: (addr, len), leaves: None };
+    let answer = guest.uvc(number, &mut block, &mut operands, &side);
+    let leaves = operands.leaves;
     // Its conversions may have flushed this CPU too.
     c.serve_flushes();
+    if let Some(exit) = leaves {
+        return Err(c.leave(exit));
+    }
     if let Some(page) = answer.import {
         return Err(c.leave(CoreExit::Import { page }));
     }
@@ -242,4 +249,51 @@ fn uvc(c: &mut Cpu, op: &Op) -> Step {
         return Ok(Flow::Exit);
     }
     Ok(Flow::End)
+}
+
+/// What a control block points at, for the length of one call.
+struct Operands<'a> {
+    cpu: &'a mut Cpu,
+    /// Address and length of the block.
+    block: (u64, usize),
+    /// An access found that the core must be left first.
+    leaves: Option<CoreExit>,
+}
+
+impl Operands<'_> {
+    fn access(
+        &mut self,
+        address: u64,
+        access: impl FnOnce(&mut Cpu, u64) -> Result<(), Trap>,
+    ) -> Result<(), OperandFault> {
+        let address = address & self.cpu.addr_mask;
+        access(self.cpu, address).map_err(|Trap| {
+            if self.cpu.trap == TRAP_LEAVE {
+                self.leaves = self.leaves.take().or(self.cpu.core_exit.take());
+                return OperandFault::Leaves;
+            }
+            // The answer says so, and no interruption does.
+            self.cpu.trap = 0;
+            OperandFault::Invalid
+        })
+    }
+}
+
+impl UvcOperands for Operands<'_> {
+    fn read(&mut self, address: u64, to: &mut [u8]) -> Result<(), OperandFault> {
+        self.access(address, |cpu, address| cpu.read_bytes(address, to))
+    }
+
+    fn probe_write(&mut self, address: u64, len: usize) -> Result<(), OperandFault> {
+        self.access(address, |cpu, address| cpu.probe_write(address, len as u64))
+    }
+
+    fn write(&mut self, address: u64, from: &[u8]) -> Result<(), OperandFault> {
+        self.access(address, |cpu, address| cpu.write_bytes(address, from))
+    }
+
+    fn settle(&mut self) -> Result<(), OperandFault> {
+        let (address, len) = self.block;
+        self.probe_write(address, len)
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard};
 
-use cloister_crypto::{Aes256Xts, P521Secret, Secret, SeededEntropy};
+use cloister_crypto::{Aes256Xts, Entropy, P521Secret, Secret, SeededEntropy};
+use cloister_formats::s390x::dump::CpuArea;
 use cloister_formats::s390x::ipl_block::{IplBlock, IplKind, PvBlock};
 use cloister_formats::s390x::uv_rc::{Rc, Rrc};
 use cloister_formats::s390x::uvcb::*;
@@ -138,6 +139,50 @@ impl SecureStorage for FakeStorage {
     }
 }
 
+/// What a guest's control blocks point at: storage from address 0 on.
+pub(crate) struct CallerMemory {
+    pub(crate) bytes: Vec<u8>,
+    /// A page that is not there at the next access.
+    pub(crate) absent: Option<usize>,
+    /// The control block cannot be stored at the next settling.
+    pub(crate) unsettled: bool,
+}
+
+impl CallerMemory {
+    fn range(&mut self, address: u64, len: usize) -> Result<std::ops::Range<usize>, AccessFailure> {
+        let start = usize::try_from(address).map_err(|_| AccessFailure::Invalid)?;
+        let end = start.checked_add(len).filter(|&end| end <= self.bytes.len());
+        let range = start..end.ok_or(AccessFailure::Invalid)?;
+        if self.absent.is_some_and(|page| range.start / 4096 <= page && page < range.end.div_ceil(4096)) {
+            self.absent = None;
+            return Err(AccessFailure::Again);
+        }
+        Ok(range)
+    }
+}
+
+impl CallerStorage for CallerMemory {
+    fn read(&mut self, address: u64, to: &mut [u8]) -> Result<(), AccessFailure> {
+        let range = self.range(address, to.len())?;
+        to.copy_from_slice(&self.bytes[range]);
+        Ok(())
+    }
+
+    fn probe_write(&mut self, address: u64, len: usize) -> Result<(), AccessFailure> {
+        self.range(address, len).map(drop)
+    }
+
+    fn write(&mut self, address: u64, from: &[u8]) -> Result<(), AccessFailure> {
+        let range = self.range(address, from.len())?;
+        self.bytes[range].copy_from_slice(from);
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), AccessFailure> {
+        if std::mem::take(&mut self.unsettled) { Err(AccessFailure::Again) } else { Ok(()) }
+    }
+}
+
 pub(crate) struct Answer {
     pub(crate) cc: Cc,
     pub(crate) rc: Rc,
@@ -145,6 +190,7 @@ pub(crate) struct Answer {
     pub(crate) effect: Effect,
     pub(crate) text: String,
     pub(crate) block: Vec<u8>,
+    pub(crate) data: Vec<u8>,
 }
 
 impl Answer {
@@ -165,19 +211,28 @@ impl Answer {
 pub(crate) struct Machine {
     pub(crate) uv: Ultravisor,
     pub(crate) storage: FakeStorage,
+    pub(crate) memory: Mutex<CallerMemory>,
 }
 
 impl StorageResolver for Machine {
     fn storage(&self, token: u64) -> Option<&dyn SecureStorage> {
         (token == TOKEN).then_some(&self.storage)
     }
+
+    fn registers(&self, cpu: u16) -> Option<CpuArea> {
+        (cpu < 8).then(|| registers(u64::from(cpu)))
+    }
 }
 
 impl Machine {
     pub(crate) fn with_identity(identity: Identity) -> Self {
-        let entropy = Box::new(SeededEntropy::new(b"uv test"));
+        Self::with_entropy(identity, Box::new(SeededEntropy::new(b"uv test")))
+    }
+
+    pub(crate) fn with_entropy(identity: Identity, entropy: Box<dyn Entropy + Send>) -> Self {
         let uv = Ultravisor::new(identity, entropy, UvConfig::default());
-        Self { uv, storage: FakeStorage::new(PAGES) }
+        let memory = CallerMemory { bytes: vec![0; 0x20000], absent: None, unsettled: false };
+        Self { uv, storage: FakeStorage::new(PAGES), memory: Mutex::new(memory) }
     }
 
     pub(crate) fn new() -> Self {
@@ -233,7 +288,15 @@ impl Machine {
         let outcome = self.uv.host_call(&mut block, &data, self);
         let header = UvHeader::parse(&block).unwrap();
         let text = outcome.refusal.map(|refusal| refusal.to_string()).unwrap_or_default();
-        Answer { cc: outcome.cc, rc: header.rc, rrc: header.rrc, effect: outcome.effect, text, block }
+        Answer {
+            cc: outcome.cc,
+            rc: header.rc,
+            rrc: header.rrc,
+            effect: outcome.effect,
+            text,
+            block,
+            data: outcome.data,
+        }
     }
 
     pub(crate) fn named(&self, command: UvCommand, handle: u64) -> Answer {
@@ -241,7 +304,7 @@ impl Machine {
     }
 
     pub(crate) fn guest(&self, cpu: u64, mut block: Vec<u8>) -> (GuestCallOutcome, Rc, Vec<u8>) {
-        let outcome = self.uv.guest_call(cpu, &mut block, self);
+        let outcome = self.uv.guest_call(cpu, &mut block, self, &mut *self.memory.lock().unwrap());
         (outcome, UvHeader::parse(&block).unwrap().rc, block)
     }
 
@@ -330,15 +393,27 @@ impl Machine {
 
     /// A configuration with one CPU that runs the golden image.
     pub(crate) fn running() -> (Self, u64, u64) {
-        let (machine, guest) = Self::created();
+        Self::new().run(&Image::golden().header)
+    }
+
+    /// Runs the golden image under another header of the same components.
+    pub(crate) fn run(self, header: &[u8]) -> (Self, u64, u64) {
+        self.init();
+        let (guest, cpu) = self.start(header);
+        (self, guest, cpu)
+    }
+
+    /// One more configuration with one CPU that runs the golden image under a header.
+    pub(crate) fn start(&self, header: &[u8]) -> (u64, u64) {
+        let guest = self.create();
         let image = Image::golden();
-        let cpu = machine.cpu(guest, 0);
-        machine.load(&image);
-        machine.set_header(guest, &image.header).ok();
-        machine.unpack_all(guest, &image.block);
-        machine.named(UvCommand::VERIFY, guest).ok();
-        machine.set_state(cpu, 5).ok();
-        (machine, guest, cpu)
+        let cpu = self.cpu(guest, 0);
+        self.load(&image);
+        self.set_header(guest, header).ok();
+        self.unpack_all(guest, &image.block);
+        self.named(UvCommand::VERIFY, guest).ok();
+        self.set_state(cpu, 5).ok();
+        (guest, cpu)
     }
 }
 
@@ -379,6 +454,11 @@ impl Image {
         }
         Self { header: bytes(&all["se_header"]["header_hex"]), ipib, block, pages, plain }
     }
+}
+
+/// The registers of a CPU, all different.
+pub(crate) fn registers(cpu: u64) -> CpuArea {
+    CpuArea::parse(&std::array::from_fn(|at| (at as u64 * 7 + cpu) as u8))
 }
 
 pub(crate) fn vectors() -> Value {

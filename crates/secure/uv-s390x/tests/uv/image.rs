@@ -65,7 +65,7 @@ fn negative_headers_have_their_documented_codes() {
 }
 
 /// Seals a header anew, as an image tool does.
-fn make_header(host: &P521Secret, change: impl FnOnce(&mut SeHeader, &mut SecretArea)) -> Vec<u8> {
+pub(crate) fn make_header(host: &P521Secret, change: impl FnOnce(&mut SeHeader, &mut SecretArea)) -> Vec<u8> {
     let all = vectors();
     let mut header = SeHeader::parse(&Image::golden().header).unwrap();
     let mut secret = SecretArea::parse(&bytes(&all["se_header"]["enc_plaintext_hex"])).unwrap();

@@ -188,10 +188,8 @@ fn guest_calls_of_2_4_have_their_codes() {
     assert_eq!(machine.share(cpu, PAGES as u64).1.0, 0x101);
     assert_eq!(machine.unshare(cpu, u64::MAX / 4096).1.0, 0x101);
     for command in UvCommand::ALL {
-        if !matches!(
-            *command,
-            UvCommand::QUI | UvCommand::SET_SHARED_ACCESS | UvCommand::REMOVE_SHARED_ACCESS
-        ) {
+        let is_guests = command.0 & 0xf000 == 0x1000 || command.0 < 3;
+        if !is_guests {
             let mut block = vec![0; 0x200];
             let len = command.block_len().unwrap();
             let header = UvHeader { len, command: *command, rc: Default::default(), rrc: Default::default() };
@@ -208,10 +206,15 @@ fn query_answers_guest_and_host() {
     let (outcome, rc, block) = machine.guest(cpu, full.clone());
     assert_eq!((outcome.cc, rc.0), (Cc::Done, 1));
     let answer = Qui::parse(&block).unwrap();
-    assert_eq!(answer.installed_calls, [0x80c0_0000_0000_0000, 0, 0, 0]);
+    // Bits 0, 8, 9, 28 to 31, 33 and 34.
+    assert_eq!(answer.installed_calls, [0x80c0_000f_6000_0000, 0, 0, 0]);
+    assert_eq!((answer.supp_att_req_hdr_ver, answer.supp_att_pflags), (1 << 63, 0x7c00_0000_0000_0000));
+    assert_eq!((answer.supp_add_secret_req_ver, answer.supp_add_secret_pcf), (1 << 63, 1 << 63));
+    assert_eq!(answer.supp_secret_types, 0x7fe0_7e00_0000_0000);
+    assert_eq!((answer.max_assoc_secrets, answer.max_retr_secrets), (24, 96));
     assert_eq!(answer.max_guest_cpu_id, 256);
     let host = Qui::parse(&machine.host(full.clone()).ok().block).unwrap();
-    assert_eq!(host.installed_calls, [0xff1f_ff00_2000_0000, 0, 0, 0]);
+    assert_eq!(host.installed_calls, [0xff1f_fff0_2000_0000, 0, 0, 0]);
     let mut short = full[..0xa8].to_vec();
     short[1] = 0xa8;
     short[0] = 0;
@@ -223,6 +226,8 @@ fn query_answers_guest_and_host() {
     fresh.host(full).ok();
     let keys = machine.host(QueryKeys::default().encode()).ok().block;
     assert_eq!(QueryKeys::parse(&keys).unwrap().key_hash[0], machine.uv.identity().host_key_hash().0);
+    let (outcome, _, of_guest) = machine.guest(cpu, QueryKeys::default().encode());
+    assert_eq!((outcome.cc, of_guest), (Cc::Done, keys));
 }
 
 #[test]
@@ -283,7 +288,7 @@ impl RealMachine {
     }
 
     fn guest_call(&self, mut block: Vec<u8>) -> GuestCallOutcome {
-        self.uv.guest_call(self.cpu, &mut block, &self.access())
+        self.uv.guest_call(self.cpu, &mut block, &self.access(), &mut NoCallerStorage)
     }
 
     fn running(pages: u64) -> Self {
