@@ -55,6 +55,8 @@ pub(crate) struct Cpu {
     pub(crate) gives_way: bool,
     /// Instructions executed, exact between blocks.
     pub(crate) executed: u64,
+    /// Translated code leaves when so many have been executed.
+    pub(crate) until: u64,
     /// What the current view is.
     pub(crate) view: View,
     /// Views that have a number.
@@ -123,6 +125,7 @@ impl Cpu {
             recheck: true,
             gives_way: false,
             executed: 0,
+            until: 0,
             view: View::default(),
             contexts: Box::new(Contexts::new()),
             env,

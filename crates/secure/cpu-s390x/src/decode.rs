@@ -29,6 +29,20 @@ pub(crate) fn find(bytes: [u8; 6]) -> Option<u16> {
     }
 }
 
+/// The row of an operation that does what its row says, and not an exception instead.
+pub(crate) fn known(op: &Op) -> Option<&'static Entry> {
+    let entry = TABLES.rows.get(usize::from(op.entry))?;
+    std::ptr::fn_addr_eq(op.exec, entry.exec).then_some(entry)
+}
+
+/// Where a relative branch leads, in bytes from it.
+pub(crate) fn relative_branch(op: &Op) -> Option<i64> {
+    use Format::{RIEb, RIEc, RIEe, RILb, RILc, RIb, RIc, RSI};
+    let entry = known(op)?;
+    let relative = matches!(entry.format, RIb | RIc | RILb | RILc | RIEb | RIEc | RIEe | RSI);
+    (relative && entry.ends_block).then_some(op.imm)
+}
+
 /// Decodes any bytes as the core would, for fuzzing: the mnemonic, if there is such an instruction, and the length.
 #[doc(hidden)]
 pub fn decode_any(bytes: [u8; 6]) -> (Option<&'static str>, usize) {

@@ -12,6 +12,7 @@ mod dat;
 mod decode;
 mod facility;
 mod insn;
+mod lower;
 mod interrupt;
 mod lowcore;
 mod op;
@@ -19,6 +20,7 @@ mod run;
 mod sigp;
 mod state;
 mod system;
+mod translate;
 mod time;
 
 pub use decode::decode_any;

@@ -11,6 +11,7 @@ use crate::dat::{Access, TRAP_LEAVE};
 use crate::decode;
 use crate::interrupt::nullifies;
 use crate::op::{Flow, Format, Op, Step, Trap};
+use crate::translate::{Decoded, Ran, Translations};
 use crate::system::{CoreExit, Local, RunLimit, Store, ns_from_tod};
 use cloister_arch::s390x::{Completion, Exit, Psw, program};
 use cloister_cpu::{BlockLink, CodeCache, CodeKey, Decode, request};
@@ -34,7 +35,8 @@ const BLOCKS: usize = 1 << 17;
 pub(crate) struct Vcpu {
     pub(crate) cpu: Cpu,
     storage: Arc<Storage>,
-    blocks: CodeCache<Box<[Op]>>,
+    blocks: CodeCache<Decoded>,
+    translations: Translations,
     jumps: Box<[Jump]>,
     /// Where blocks are decoded, so that each costs one allocation of its own size.
     decoded: Vec<Op>,
@@ -66,6 +68,7 @@ impl Vcpu {
             storage: Arc::clone(&cpu.env.storage),
             cpu,
             blocks: CodeCache::new(BLOCKS),
+            translations: Translations::new(),
             jumps: vec![NO_JUMP; JUMPS].into_boxed_slice(),
             decoded: Vec::with_capacity(BLOCK),
         }
@@ -74,6 +77,7 @@ impl Vcpu {
     /// Forgets decoded code: the facility list has changed.
     pub(crate) fn forget_code(&mut self) {
         self.blocks.clear();
+        self.translations.clear();
         self.jumps.fill(NO_JUMP);
         self.cpu.flush_translations();
     }
@@ -192,7 +196,7 @@ impl Vcpu {
 
     /// Executes blocks, at most `left` instructions, until something has to be looked at.
     fn execute(&mut self, mut left: u64) -> Result<(), CoreExit> {
-        while left > 0 && self.cpu.side.check() == 0 && !self.cpu.recheck {
+        'blocks: while left > 0 && self.cpu.side.check() == 0 && !self.cpu.recheck {
             let cpu = &mut self.cpu;
             let addr = cpu.psw.addr;
             let mode = mode(cpu);
@@ -203,8 +207,33 @@ impl Vcpu {
                 None
             };
             let (end, done) = match block {
+                Some(block) if block.code().is_some() && left >= block.ops.len() as u64 => {
+                    let Some(code) = block.code() else { continue };
+                    let before = cpu.executed;
+                    let ran = self.translations.run(cpu, code, addr, mode, left);
+                    let done = cpu.executed - before;
+                    cpu.executed = before;
+                    let end = match ran {
+                        // No step forward: the interpreter does one.
+                        Ran::Between if done == 0 => {
+                            let (end, done) = run_ops(cpu, &block.ops);
+                            cpu.executed += done;
+                            left -= done;
+                            (end, 0)
+                        }
+                        Ran::Between => (End::Go, done),
+                        Ran::Exit => (End::Exit, done),
+                        Ran::Trap { here, next, len } => (End::Trap { here, next, len }, done),
+                    };
+                    end
+                }
                 Some(block) => loop {
-                    let (end, done) = run_ops(cpu, &block[..block.len().min(left as usize)]);
+                    if block.warms(1) {
+                        self.heat(addr, mode);
+                        continue 'blocks;
+                    }
+                    let ops = &block.ops;
+                    let (end, done) = run_ops(cpu, &ops[..ops.len().min(left as usize)]);
                     // A loop of one block needs no search, as long as nothing wants to be looked at.
                     let again = matches!(end, End::Go)
                         && cpu.psw.addr == addr
@@ -249,6 +278,20 @@ impl Vcpu {
             cpu.program_streak = 0;
         }
         Ok(())
+    }
+
+    /// Translates the block at `addr`, which has become hot.
+    #[cold]
+    #[inline(never)]
+    fn heat(&mut self, addr: u64, mode: u64) {
+        let Ok(slot) = self.cpu.code_slot(addr) else { return };
+        let key = CodeKey::new(u64::from(slot.page), addr & 0xfff, (mode >> 12) as u32);
+        let room = self.translations.translate(&self.cpu, &self.storage, &self.blocks, key, addr, mode);
+        if !room {
+            self.blocks.clear();
+            self.jumps.fill(NO_JUMP);
+            self.translations.clear();
+        }
     }
 
     /// Finds or decodes the block at `addr`.
@@ -297,7 +340,7 @@ impl Vcpu {
         if self.decoded.is_empty() {
             return Ok(Found::Cached);
         }
-        let link = self.blocks.insert(key, stamp, None, Box::from(self.decoded.as_slice()));
+        let link = self.blocks.insert(key, stamp, None, Decoded::new(&self.decoded));
         self.jumps[(addr >> 1) as usize % JUMPS] =
             Jump { link: Some(link), mode: self::mode(&self.cpu), ..remember };
         Ok(Found::Cached)

@@ -132,6 +132,12 @@ impl CpuRendezvous {
         self.slot.set_running(false);
     }
 
+    /// Where the pending requests are, for generated code to look at.
+    #[cfg(not(loom))]
+    pub fn requests(&self) -> &AtomicU32 {
+        &self.slot.requests
+    }
+
     /// The pending requests: one relaxed load, for every block of code.
     #[inline(always)]
     pub fn check(&self) -> u32 {

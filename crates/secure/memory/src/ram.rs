@@ -141,6 +141,11 @@ impl Ram {
         Self { base: keep.base(), len: keep.len(), keep }
     }
 
+    /// Where the reservation begins in this process: for generated code, which checks offsets itself.
+    pub fn start(&self) -> NonNull<u8> {
+        self.base
+    }
+
     /// The size of the combined reservation.
     pub fn reservation(&self) -> usize {
         self.len

@@ -143,6 +143,12 @@ impl PageRecord {
         self.flags.fetch_and(!DIRTY, Ordering::SeqCst) & DIRTY != 0
     }
 
+    /// The stamp of [`code_stamp`](Self::code_stamp), for generated code to look at.
+    #[cfg(not(loom))]
+    pub fn code_stamp_cell(&self) -> &AtomicU32 {
+        &self.code_stamp
+    }
+
     /// The stamp under which code decoded from the page now is valid.
     #[inline(always)]
     pub fn code_stamp(&self) -> CodeStamp {

@@ -1,0 +1,776 @@
+//! The vocabulary in which a core describes what its operations do.
+//!
+//! Registers are written through: after each operation the core's own state is what it would be in the interpreter,
+//! but for the condition code, which is computed when something can see it. So every way out of the code is exact.
+
+use crate::code::{BETWEEN, EXIT, Helpers, signature};
+use crate::core::{Core, Fields, Stepped, Stored};
+use crate::error::Error;
+use cloister_memory::Ram;
+use cranelift_codegen::ir::condcodes::{CondCode, IntCC};
+use cranelift_codegen::ir::types::{I8, I16, I32, I64};
+use cranelift_codegen::ir::{
+    self, AbiParam, BlockArg, InstBuilder, MemFlagsData as MemFlags, StackSlotData, StackSlotKind, Type, Value,
+};
+use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use std::sync::Arc;
+
+/// What an operation says of its place.
+pub trait Operation {
+    /// Bytes from the start of its block.
+    fn offset(&self) -> u64;
+    /// Bytes.
+    fn length(&self) -> u64;
+}
+
+/// Blocks that are translated together. All lie in one page; the first is the entry.
+pub struct Region<O> {
+    /// The blocks.
+    pub blocks: Vec<Block<O>>,
+}
+
+/// A decoded block.
+pub struct Block<O> {
+    /// Its address, counted from the region's first block.
+    pub offset: i64,
+    /// Its operations.
+    pub ops: Arc<[O]>,
+}
+
+/// Where things are, as numbers for code.
+pub struct Place {
+    pub(crate) counter: i32,
+    registers: i32,
+    condition: i32,
+    block: i32,
+    breaking_event: i32,
+    executed: i32,
+    until: i32,
+    recheck: i32,
+    code_written: i32,
+    context: i32,
+    buffer: i32,
+    slot_size: u64,
+    slot_read: i32,
+    slot_write: i32,
+    slot_addend: i32,
+    mode: Vec<(i32, u8, u64, u8)>,
+    storage: i64,
+    pub(crate) config: TargetFrontendConfig,
+    /// The last offset at which eight bytes fit.
+    last: i64,
+}
+
+impl Place {
+    pub(crate) fn new<C: Core>(
+        core: &C,
+        fields: &Fields<C>,
+        ram: &Ram,
+        config: TargetFrontendConfig,
+    ) -> Result<Self, Error> {
+        let at = |address: usize, size: usize| inside(core, address, size);
+        macro_rules! place {
+            ($get:expr) => {{
+                let field = ($get)(core);
+                at(std::ptr::from_ref(field).addr(), size_of_val(field))?
+            }};
+        }
+        let sample = &(fields.buffer)(core)[0];
+        macro_rules! slot {
+            ($get:expr) => {{
+                let field: &u64 = ($get)(sample);
+                inside(sample, std::ptr::from_ref(field).addr(), 8)?
+            }};
+        }
+        let mut mode = Vec::new();
+        for term in &fields.mode {
+            mode.push((place!(term.field), term.right, term.mask, term.left));
+        }
+        Ok(Self {
+            counter: place!(fields.counter),
+            registers: place!(fields.registers),
+            condition: place!(fields.condition),
+            block: place!(fields.block),
+            breaking_event: place!(fields.breaking_event),
+            executed: place!(fields.executed),
+            until: place!(fields.until),
+            recheck: place!(fields.recheck),
+            code_written: place!(fields.code_written),
+            context: place!(fields.context),
+            buffer: place!(fields.buffer),
+            slot_size: size_of::<C::Slot>() as u64,
+            slot_read: slot!(fields.slot.read),
+            slot_write: slot!(fields.slot.write),
+            slot_addend: slot!(fields.slot.addend),
+            mode,
+            config,
+            storage: ram.start().addr().get() as i64,
+            last: ram.reservation() as i64 - 8,
+        })
+    }
+
+    /// Whether something has to be looked at between two blocks.
+    pub(crate) fn attention(&self, b: &mut FunctionBuilder<'_>, core: Value, requests: Value) -> Value {
+        let flags = MemFlags::trusted();
+        let requests = b.ins().load(I32, flags, requests, 0);
+        let recheck = b.ins().load(I8, flags, core, self.recheck);
+        let recheck = b.ins().uextend(I32, recheck);
+        b.ins().bor(requests, recheck)
+    }
+
+    /// The mode of a block that begins now.
+    pub(crate) fn mode(&self, b: &mut FunctionBuilder<'_>, core: Value) -> Value {
+        let mut mode = None;
+        for &(field, right, mask, left) in &self.mode {
+            let value = b.ins().load(I64, MemFlags::trusted(), core, field);
+            let value = if right == 0 { value } else { b.ins().ushr_imm_u(value, i64::from(right)) };
+            let value = if mask == u64::MAX { value } else { b.ins().band_imm_s(value, mask as i64) };
+            let value = if left == 0 { value } else { b.ins().ishl_imm_u(value, i64::from(left)) };
+            mode = Some(mode.map_or(value, |mode| b.ins().bor(mode, value)));
+        }
+        mode.unwrap_or_else(|| b.ins().iconst(I64, 0))
+    }
+}
+
+/// The offset of a field, which must lie inside `core` itself: what is behind a pointer may move.
+fn inside<C>(core: &C, address: usize, size: usize) -> Result<i32, Error> {
+    let start = std::ptr::from_ref(core).addr();
+    let offset = address.checked_sub(start).filter(|offset| offset + size <= size_of::<C>());
+    offset
+        .and_then(|offset| i32::try_from(offset).ok())
+        .ok_or_else(|| Error::Generator("a field of the core does not lie in the core".into()))
+}
+
+/// How the condition code comes about.
+#[derive(Clone, Copy)]
+pub enum Condition {
+    /// It is in the core.
+    Stored,
+    /// It is known.
+    Known(u8),
+    /// 0 if equal, 1 if `a` is less, 2 if it is greater.
+    Order {
+        /// First comparand.
+        a: Value,
+        /// Second comparand, of the same width.
+        b: Value,
+        /// As signed numbers.
+        signed: bool,
+    },
+    /// 0 for zero, else 1.
+    NotZero(Value),
+    /// Bit 1 says whether there was a carry (a Boolean), bit 0 whether the result is not zero.
+    Carry {
+        /// The result.
+        result: Value,
+        /// The carry; for a subtraction: no borrow.
+        carry: Value,
+    },
+    /// Computed, 8 bits.
+    Value(Value),
+}
+
+/// Where a branch leads.
+#[derive(Clone, Copy)]
+pub enum Target {
+    /// So many bytes from the operation.
+    Relative(i64),
+    /// An address.
+    Address(Value),
+}
+
+/// Describes operations, one after another.
+pub struct Emitter<'a, O> {
+    /// The builder, for what this vocabulary lacks. Blocks must be left as they were found.
+    pub b: FunctionBuilder<'a>,
+    place: &'a Place,
+    helpers: &'a Helpers,
+    chain: usize,
+    region: &'a Region<O>,
+    labels: Vec<ir::Block>,
+    core: Value,
+    requests: Value,
+    table: Value,
+    start: Value,
+    buffer: Value,
+    executed: Value,
+    registers: [Option<Value>; 16],
+    condition: Condition,
+    /// Index of the block and of the operation in it.
+    block: usize,
+    op: usize,
+    /// Nothing more can be added to the block.
+    ended: bool,
+    scratch: Option<ir::StackSlot>,
+}
+
+impl<'a, O: Operation> Emitter<'a, O> {
+    pub(crate) fn run(
+        func: &'a mut ir::Function,
+        context: &'a mut FunctionBuilderContext,
+        place: &'a Place,
+        helpers: &'a Helpers,
+        chain: usize,
+        region: &'a Region<O>,
+        mut describe: impl FnMut(&mut Self, usize, &O) -> bool,
+    ) {
+        let mut b = FunctionBuilder::new(func, context);
+        let entry = b.create_block();
+        b.append_block_params_for_function_params(entry);
+        b.switch_to_block(entry);
+        let params = b.block_params(entry).to_vec();
+        let core = params[0];
+        let flags = MemFlags::trusted();
+        let start = b.ins().load(I64, flags, core, place.counter);
+        let buffer = b.ins().load(I64, flags, core, place.buffer);
+        let labels: Vec<ir::Block> = region.blocks.iter().map(|_| b.create_block()).collect();
+        b.ins().jump(labels[0], &[]);
+        let mut emitter = Emitter {
+            b,
+            place,
+            helpers,
+            chain,
+            region,
+            labels,
+            core,
+            requests: params[1],
+            table: params[2],
+            start,
+            buffer,
+            executed: start,
+            registers: [None; 16],
+            condition: Condition::Stored,
+            block: 0,
+            op: 0,
+            ended: false,
+            scratch: None,
+        };
+        for (index, block) in region.blocks.iter().enumerate() {
+            emitter.begin(index);
+            for (position, op) in block.ops.iter().enumerate() {
+                emitter.op = position;
+                if emitter.ended {
+                    break;
+                }
+                if !describe(&mut emitter, position, op) {
+                    emitter.step();
+                }
+            }
+            if !emitter.ended {
+                let last = block.ops.len() - 1;
+                let end = block.ops[last].offset() + block.ops[last].length();
+                emitter.op = last;
+                emitter.store_condition();
+                emitter.retire();
+                emitter.leave_for(block.offset.wrapping_add_unsigned(end));
+            }
+        }
+        emitter.b.seal_all_blocks();
+        emitter.b.finalize(place.config);
+    }
+
+    fn begin(&mut self, index: usize) {
+        let place = self.place;
+        self.b.switch_to_block(self.labels[index]);
+        self.block = index;
+        self.registers = [None; 16];
+        self.condition = Condition::Stored;
+        self.ended = false;
+        let flags = MemFlags::trusted();
+        self.executed = self.b.ins().load(I64, flags, self.core, place.executed);
+        let until = self.b.ins().load(I64, flags, self.core, place.until);
+        let after = self.b.ins().iadd_imm_u(self.executed, self.region.blocks[index].ops.len() as i64);
+        let too_far = self.b.ins().icmp(IntCC::UnsignedGreaterThan, after, until);
+        let (stay, out) = (self.b.create_block(), self.cold());
+        self.b.ins().brif(too_far, out, &[], stay, &[]);
+        self.b.switch_to_block(out);
+        let address = self.address_of(self.region.blocks[index].offset);
+        self.b.ins().store(flags, address, self.core, place.counter);
+        self.answer(BETWEEN);
+        self.b.switch_to_block(stay);
+    }
+
+    fn current(&self) -> &'a O {
+        &self.region.blocks[self.block].ops[self.op]
+    }
+
+    fn cold(&mut self) -> ir::Block {
+        let block = self.b.create_block();
+        self.b.set_cold_block(block);
+        block
+    }
+
+    fn address_of(&mut self, offset: i64) -> Value {
+        self.b.ins().iadd_imm_s(self.start, offset)
+    }
+
+    fn answer(&mut self, code: usize) {
+        let code = self.b.ins().iconst(I64, code as i64);
+        self.b.ins().return_(&[code]);
+    }
+
+    /// A number.
+    pub fn number(&mut self, value: u64) -> Value {
+        self.b.ins().iconst(I64, value as i64)
+    }
+
+    /// A register.
+    pub fn register(&mut self, number: u8) -> Value {
+        let number = usize::from(number & 15);
+        if let Some(value) = self.registers[number] {
+            return value;
+        }
+        let at = self.place.registers + number as i32 * 8;
+        let value = self.b.ins().load(I64, MemFlags::trusted(), self.core, at);
+        self.registers[number] = Some(value);
+        value
+    }
+
+    /// Sets a register.
+    pub fn set_register(&mut self, number: u8, value: Value) {
+        let number = usize::from(number & 15);
+        let at = self.place.registers + number as i32 * 8;
+        self.b.ins().store(MemFlags::trusted(), value, self.core, at);
+        self.registers[number] = Some(value);
+    }
+
+    /// The low half of a register.
+    pub fn word(&mut self, number: u8) -> Value {
+        let value = self.register(number);
+        self.b.ins().ireduce(I32, value)
+    }
+
+    /// Sets the low half (32 bits) of a register; the high half stays.
+    pub fn set_word(&mut self, number: u8, value: Value) {
+        let old = self.register(number);
+        let high = self.b.ins().band_imm_s(old, !0xffff_ffff);
+        let low = self.b.ins().uextend(I64, value);
+        let value = self.b.ins().bor(high, low);
+        self.set_register(number, value);
+    }
+
+    /// The address of the operation.
+    pub fn here(&mut self) -> Value {
+        let offset = self.region.blocks[self.block].offset.wrapping_add_unsigned(self.current().offset());
+        self.address_of(offset)
+    }
+
+    /// The address behind the operation.
+    pub fn behind(&mut self) -> Value {
+        let op = self.current();
+        let offset = self.region.blocks[self.block].offset.wrapping_add_unsigned(op.offset() + op.length());
+        self.address_of(offset)
+    }
+
+    /// Fetches 1, 2, 4 or 8 bytes in big-endian order, zero-extended to 64 bits.
+    pub fn fetch(&mut self, address: Value, len: u8) -> Value {
+        let (pointer, hit) = self.translate(address, len, false);
+        let (fast, slow, join) = (self.b.create_block(), self.cold(), self.b.create_block());
+        let result = self.b.append_block_param(join, I64);
+        self.b.ins().brif(hit, fast, &[], slow, &[]);
+
+        self.b.switch_to_block(fast);
+        let value = self.load_big(pointer, 0, len);
+        self.b.ins().jump(join, &[BlockArg::Value(value)]);
+
+        self.b.switch_to_block(slow);
+        let slot = self.scratch();
+        let to = self.b.ins().stack_addr(I64, slot, 0);
+        let size = self.number(u64::from(len));
+        self.tell_block();
+        let failed = self.call(self.helpers.fetch, &[self.core, address, size, to]);
+        let (trap, done) = (self.cold(), self.b.create_block());
+        self.b.ins().brif(failed, trap, &[], done, &[]);
+        self.fill_trap(trap);
+        self.b.switch_to_block(done);
+        let value = self.b.ins().stack_load(I64, I64, slot, 0);
+        self.b.ins().jump(join, &[BlockArg::Value(value)]);
+
+        self.b.switch_to_block(join);
+        result
+    }
+
+    /// Stores the low 1, 2, 4 or 8 bytes of a 64-bit value in big-endian order.
+    pub fn store(&mut self, address: Value, len: u8, value: Value) {
+        let (pointer, hit) = self.translate(address, len, true);
+        let (fast, slow, join) = (self.b.create_block(), self.cold(), self.b.create_block());
+        self.b.ins().brif(hit, fast, &[], slow, &[]);
+
+        self.b.switch_to_block(fast);
+        self.store_big(pointer, 0, len, value);
+        self.b.ins().jump(join, &[]);
+
+        self.b.switch_to_block(slow);
+        let size = self.number(u64::from(len));
+        self.tell_block();
+        let zero = self.b.ins().iconst(I8, 0);
+        self.b.ins().store(MemFlags::trusted(), zero, self.core, self.place.code_written);
+        let answer = self.call(self.helpers.store, &[self.core, address, size, value]);
+        let other = self.cold();
+        self.b.ins().brif(answer, other, &[], join, &[]);
+        self.b.switch_to_block(other);
+        let (code, trap) = (self.cold(), self.cold());
+        let is_code = self.b.ins().icmp_imm_u(IntCC::Equal, answer, Stored::Code as i64);
+        self.b.ins().brif(is_code, code, &[], trap, &[]);
+        self.fill_trap(trap);
+        self.b.switch_to_block(code);
+        self.leave_behind(BETWEEN);
+
+        self.b.switch_to_block(join);
+    }
+
+    /// An access to `len` bytes (at most a page) in one piece: `fast` gets a pointer for [`load_big`](Self::load_big)
+    /// and [`store_big`](Self::store_big) and sets registers; what misses is executed by the interpreter.
+    pub fn span(&mut self, address: Value, len: u64, write: bool, fast: impl FnOnce(&mut Self, Value)) {
+        self.store_condition();
+        let (pointer, hit) = self.translate_span(address, len, write);
+        let (quick, slow, join) = (self.b.create_block(), self.cold(), self.b.create_block());
+        self.b.ins().brif(hit, quick, &[], slow, &[]);
+        self.b.switch_to_block(quick);
+        fast(self, pointer);
+        self.b.ins().jump(join, &[]);
+        self.b.switch_to_block(slow);
+        self.step_to(join);
+        self.b.switch_to_block(join);
+        self.registers = [None; 16];
+        self.condition = Condition::Stored;
+    }
+
+    /// A big-endian value in guest storage.
+    pub fn load_big(&mut self, pointer: Value, offset: i32, len: u8) -> Value {
+        let kind = width(len);
+        let value = self.b.ins().load(kind, guest(), pointer, offset);
+        let value = if len == 1 { value } else { self.b.ins().bswap(value) };
+        if len == 8 { value } else { self.b.ins().uextend(I64, value) }
+    }
+
+    /// See [`load_big`](Self::load_big).
+    pub fn store_big(&mut self, pointer: Value, offset: i32, len: u8, value: Value) {
+        let value = if len == 8 { value } else { self.b.ins().ireduce(width(len), value) };
+        let value = if len == 1 { value } else { self.b.ins().bswap(value) };
+        self.b.ins().store(guest(), value, pointer, offset);
+    }
+
+    fn translate(&mut self, address: Value, len: u8, write: bool) -> (Value, Value) {
+        self.translate_span(address, u64::from(len), write)
+    }
+
+    /// Host address, and whether it counts.
+    fn translate_span(&mut self, address: Value, len: u64, write: bool) -> (Value, Value) {
+        let place = self.place;
+        let flags = MemFlags::trusted();
+        let page = self.b.ins().ushr_imm_u(address, 12);
+        let index = self.b.ins().band_imm_u(page, 511);
+        let scaled = if place.slot_size.is_power_of_two() {
+            self.b.ins().ishl_imm_u(index, i64::from(place.slot_size.trailing_zeros()))
+        } else {
+            self.b.ins().imul_imm_u(index, place.slot_size as i64)
+        };
+        let slot = self.b.ins().iadd(self.buffer, scaled);
+        // The page of the last byte: what crosses a page never matches.
+        let last = if len == 1 { address } else { self.b.ins().iadd_imm_u(address, len as i64 - 1) };
+        let page = self.b.ins().band_imm_s(last, !0xfff);
+        let context = self.b.ins().load(I64, flags, self.core, place.context);
+        let tag = self.b.ins().bor(page, context);
+        let at = if write { place.slot_write } else { place.slot_read };
+        let found = self.b.ins().load(I64, flags, slot, at);
+        let hit = self.b.ins().icmp(IntCC::Equal, found, tag);
+        let addend = self.b.ins().load(I64, flags, slot, place.slot_addend);
+        let offset = self.b.ins().iadd(address, addend);
+        // The core's word is not taken for it that the offset lies in storage.
+        let most = place.last + 8 - (len.max(8) as i64);
+        let most = self.b.ins().iconst(I64, most);
+        let inside = self.b.ins().icmp(IntCC::UnsignedLessThanOrEqual, offset, most);
+        let counts = self.b.ins().band(hit, inside);
+        let storage = self.b.ins().iconst(I64, place.storage);
+        (self.b.ins().iadd(storage, offset), counts)
+    }
+
+    fn scratch(&mut self) -> ir::StackSlot {
+        let b = &mut self.b;
+        *self.scratch.get_or_insert_with(|| {
+            b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, 8, 3))
+        })
+    }
+
+    fn call(&mut self, function: usize, args: &[Value]) -> Value {
+        let mut signature = ir::Signature::new(CallConv::SystemV);
+        signature.params.extend(args.iter().map(|_| AbiParam::new(I64)));
+        signature.returns.push(AbiParam::new(I64));
+        let signature = self.b.import_signature(signature);
+        let callee = self.b.ins().iconst(I64, function as i64);
+        let call = self.b.ins().call_indirect(signature, callee, args);
+        self.b.inst_results(call)[0]
+    }
+
+    /// Tells the core where the running block begins.
+    fn tell_block(&mut self) {
+        let address = self.address_of(self.region.blocks[self.block].offset);
+        self.b.ins().store(MemFlags::trusted(), address, self.core, self.place.block);
+    }
+
+    /// Code that says that the operation was not completed.
+    fn fill_trap(&mut self, block: ir::Block) {
+        self.b.switch_to_block(block);
+        self.store_condition();
+        self.tell_block();
+        self.count(self.op as i64);
+        self.answer(std::ptr::from_ref(self.current()).addr());
+    }
+
+    /// Leaves behind the operation, which is completed.
+    fn leave_behind(&mut self, answer: usize) {
+        self.store_condition();
+        let address = self.behind();
+        self.b.ins().store(MemFlags::trusted(), address, self.core, self.place.counter);
+        self.count(self.op as i64 + 1);
+        self.answer(answer);
+    }
+
+    fn count(&mut self, done: i64) {
+        let executed = self.b.ins().iadd_imm_u(self.executed, done);
+        self.b.ins().store(MemFlags::trusted(), executed, self.core, self.place.executed);
+    }
+
+    fn retire(&mut self) {
+        self.count(self.region.blocks[self.block].ops.len() as i64);
+    }
+
+    /// Lets the interpreter execute the operation.
+    pub fn step(&mut self) {
+        self.store_condition();
+        let join = self.b.create_block();
+        self.step_to(join);
+        self.b.switch_to_block(join);
+        self.registers = [None; 16];
+        self.condition = Condition::Stored;
+    }
+
+    /// The condition code is stored.
+    fn step_to(&mut self, join: ir::Block) {
+        self.tell_block();
+        let zero = self.b.ins().iconst(I8, 0);
+        self.b.ins().store(MemFlags::trusted(), zero, self.core, self.place.code_written);
+        let op = self.number(std::ptr::from_ref(self.current()).addr() as u64);
+        let answer = self.call(self.helpers.step, &[self.core, op]);
+        let other = self.b.create_block();
+        self.b.ins().brif(answer, other, &[], join, &[]);
+        // Everything is stored: what follows must not store it again.
+        let (condition, registers) = (self.condition, self.registers);
+        self.condition = Condition::Stored;
+
+        self.b.switch_to_block(other);
+        let (jumped, more) = (self.b.create_block(), self.b.create_block());
+        let is = self.b.ins().icmp_imm_u(IntCC::Equal, answer, Stepped::Jumped as i64);
+        self.b.ins().brif(is, jumped, &[], more, &[]);
+        self.b.switch_to_block(jumped);
+        self.tell_branch();
+        self.count(self.op as i64 + 1);
+        self.go();
+
+        self.b.switch_to_block(more);
+        let (end, more) = (self.b.create_block(), self.cold());
+        let is = self.b.ins().icmp_imm_u(IntCC::Equal, answer, Stepped::End as i64);
+        self.b.ins().brif(is, end, &[], more, &[]);
+        self.b.switch_to_block(end);
+        let address = self.behind();
+        self.b.ins().store(MemFlags::trusted(), address, self.core, self.place.counter);
+        self.count(self.op as i64 + 1);
+        self.go();
+
+        self.b.switch_to_block(more);
+        let (exit, trap) = (self.cold(), self.cold());
+        let is = self.b.ins().icmp_imm_u(IntCC::Equal, answer, Stepped::Exit as i64);
+        self.b.ins().brif(is, exit, &[], trap, &[]);
+        self.fill_trap(trap);
+        self.b.switch_to_block(exit);
+        self.leave_behind(EXIT);
+        (self.condition, self.registers) = (condition, registers);
+    }
+
+    fn tell_branch(&mut self) {
+        let here = self.here();
+        self.b.ins().store(MemFlags::trusted(), here, self.core, self.place.breaking_event);
+    }
+
+    /// Goes on at the program counter.
+    fn go(&mut self) {
+        let callee = self.b.import_signature(signature(CallConv::Tail));
+        let chain = self.b.ins().iconst(I64, self.chain as i64);
+        self.b.ins().return_call_indirect(callee, chain, &[self.core, self.requests, self.table]);
+    }
+
+    /// Goes on at an address in the region's page, counted from its start; everything is stored but the counter.
+    fn leave_for(&mut self, offset: i64) {
+        let known = self.region.blocks.iter().position(|block| block.offset == offset);
+        match known {
+            Some(index) => {
+                let attention = self.place.attention(&mut self.b, self.core, self.requests);
+                let out = self.cold();
+                self.b.ins().brif(attention, out, &[], self.labels[index], &[]);
+                self.b.switch_to_block(out);
+                let address = self.address_of(offset);
+                self.b.ins().store(MemFlags::trusted(), address, self.core, self.place.counter);
+                self.answer(BETWEEN);
+            }
+            None => {
+                let address = self.address_of(offset);
+                self.b.ins().store(MemFlags::trusted(), address, self.core, self.place.counter);
+                self.go();
+            }
+        }
+        self.ended = true;
+    }
+
+    /// Ends the block with a branch, taken if `taken` (a Boolean) or always.
+    pub fn branch(&mut self, taken: Option<Value>, target: Target) {
+        self.store_condition();
+        self.retire();
+        let op = self.current();
+        let block = self.region.blocks[self.block].offset;
+        let here = block.wrapping_add_unsigned(op.offset());
+        let behind = here.wrapping_add_unsigned(op.length());
+        if let Some(taken) = taken {
+            let (yes, no) = (self.b.create_block(), self.b.create_block());
+            self.b.ins().brif(taken, yes, &[], no, &[]);
+            self.b.switch_to_block(no);
+            self.leave_for(behind);
+            self.b.switch_to_block(yes);
+        }
+        self.tell_branch();
+        match target {
+            Target::Relative(distance) => self.leave_for(here.wrapping_add(distance)),
+            Target::Address(address) => {
+                self.b.ins().store(MemFlags::trusted(), address, self.core, self.place.counter);
+                self.go();
+            }
+        }
+        self.ended = true;
+    }
+
+    /// Sets the condition code.
+    pub fn set_condition(&mut self, condition: Condition) {
+        self.condition = condition;
+    }
+
+    /// The condition code, 8 bits.
+    pub fn condition(&mut self) -> Value {
+        self.compute(self.condition)
+    }
+
+    fn compute(&mut self, condition: Condition) -> Value {
+        match condition {
+            Condition::Stored => {
+                self.b.ins().load(I8, MemFlags::trusted(), self.core, self.place.condition)
+            }
+            Condition::Known(code) => self.b.ins().iconst(I8, i64::from(code)),
+            Condition::Order { a, b, signed } => {
+                let (less, greater) = orders(signed);
+                let less = self.b.ins().icmp(less, a, b);
+                let greater = self.b.ins().icmp(greater, a, b);
+                let greater = self.b.ins().ishl_imm_u(greater, 1);
+                self.b.ins().bor(less, greater)
+            }
+            Condition::NotZero(value) => self.b.ins().icmp_imm_u(IntCC::NotEqual, value, 0),
+            Condition::Carry { result, carry } => {
+                let high = self.b.ins().ishl_imm_u(carry, 1);
+                let low = self.b.ins().icmp_imm_u(IntCC::NotEqual, result, 0);
+                self.b.ins().bor(high, low)
+            }
+            Condition::Value(value) => value,
+        }
+    }
+
+    /// Whether the condition code is one that the mask selects (8 selects 0, 4 selects 1, 2 selects 2, 1 selects 3);
+    /// nothing if it always or never is, with the answer.
+    pub fn selected(&mut self, mask: u8) -> Result<Value, bool> {
+        self.selected_of(self.condition, mask)
+    }
+
+    /// As [`selected`](Self::selected), of another condition.
+    pub fn selected_of(&mut self, condition: Condition, mask: u8) -> Result<Value, bool> {
+        let mask = mask & 15;
+        let relevant = match condition {
+            Condition::Order { .. } => 14,
+            Condition::NotZero(_) => 12,
+            Condition::Known(code) => return Err(mask & 8 >> (code & 3) != 0),
+            _ => 15,
+        };
+        if mask & relevant == relevant || mask & relevant == 0 {
+            return Err(mask & relevant != 0);
+        }
+        Ok(match (condition, mask & relevant) {
+            (Condition::Order { a, b, signed }, mask) => {
+                let (less, greater) = orders(signed);
+                let code = match mask {
+                    8 => IntCC::Equal,
+                    4 => less,
+                    2 => greater,
+                    12 => greater.complement(),
+                    10 => less.complement(),
+                    _ => IntCC::NotEqual,
+                };
+                self.b.ins().icmp(code, a, b)
+            }
+            (Condition::NotZero(value), mask) => {
+                let code = if mask == 8 { IntCC::Equal } else { IntCC::NotEqual };
+                self.b.ins().icmp_imm_u(code, value, 0)
+            }
+            (Condition::Carry { carry, .. }, 3) => carry,
+            (Condition::Carry { carry, .. }, 12) => self.b.ins().icmp_imm_u(IntCC::Equal, carry, 0),
+            (Condition::Carry { result, .. }, 10) => self.b.ins().icmp_imm_u(IntCC::Equal, result, 0),
+            (Condition::Carry { result, .. }, 5) => self.b.ins().icmp_imm_u(IntCC::NotEqual, result, 0),
+            (_, mask) => {
+                let code = self.compute(condition);
+                let code = self.b.ins().uextend(I32, code);
+                let eight = self.b.ins().iconst(I32, 8);
+                let bit = self.b.ins().ushr(eight, code);
+                self.b.ins().band_imm_u(bit, i64::from(mask))
+            }
+        })
+    }
+
+    fn store_condition(&mut self) {
+        if !matches!(self.condition, Condition::Stored) {
+            let value = self.compute(self.condition);
+            self.b.ins().store(MemFlags::trusted(), value, self.core, self.place.condition);
+        }
+    }
+
+    /// Traps in the interpreter if `when` holds, by executing the whole operation there and leaving the code.
+    pub fn rarely(&mut self, when: Value) {
+        let (rare, usual) = (self.cold(), self.b.create_block());
+        self.b.ins().brif(when, rare, &[], usual, &[]);
+        self.b.switch_to_block(rare);
+        self.store_condition();
+        self.tell_block();
+        let address = self.here();
+        self.b.ins().store(MemFlags::trusted(), address, self.core, self.place.counter);
+        self.count(self.op as i64);
+        self.answer(BETWEEN);
+        self.b.switch_to_block(usual);
+    }
+}
+
+fn orders(signed: bool) -> (IntCC, IntCC) {
+    if signed {
+        (IntCC::SignedLessThan, IntCC::SignedGreaterThan)
+    } else {
+        (IntCC::UnsignedLessThan, IntCC::UnsignedGreaterThan)
+    }
+}
+
+fn width(len: u8) -> Type {
+    match len {
+        1 => I8,
+        2 => I16,
+        4 => I32,
+        _ => I64,
+    }
+}
+
+/// Guest storage: never traps, and has any alignment.
+fn guest() -> MemFlags {
+    MemFlags::new().with_notrap()
+}

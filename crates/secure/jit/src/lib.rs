@@ -1,0 +1,21 @@
+//! The back end for hot guest code: host code built with Cranelift, and the only place that runs it.
+//!
+//! A core keeps its decoded form and its interpreter. It describes to an [`Emitter`] what a region of decoded blocks
+//! does, operation by operation; whatever it does not describe is left to its interpreter, which the code calls. State
+//! is always in the core's own registers whenever anything but the next operation could look at it, so that an
+//! interruption is as precise as the interpreter's, and instruction counts are the same.
+//!
+//! It knows no instruction set. It does not decide what is hot, and it decodes nothing.
+
+mod chain;
+mod code;
+mod core;
+mod emit;
+mod error;
+
+pub use chain::Chain;
+pub use code::{Code, Jit, Left};
+pub use core::{Core, Fields, SlotFields, Stepped, Stored, Term};
+pub use cranelift_codegen::ir;
+pub use emit::{Block, Condition, Emitter, Operation, Place, Region, Target};
+pub use error::Error;
