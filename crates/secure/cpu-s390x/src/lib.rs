@@ -12,16 +12,16 @@ mod dat;
 mod decode;
 mod facility;
 mod insn;
-mod lower;
 mod interrupt;
 mod lowcore;
+mod lower;
 mod op;
 mod run;
 mod sigp;
 mod state;
 mod system;
-mod translate;
 mod time;
+mod translate;
 
 pub use decode::decode_any;
 pub use facility::{ABSENT, FACILITIES};

@@ -587,12 +587,12 @@ fn second64(e: &mut E<'_>, op: &Op, from: Long) -> Value {
         Long::R => e.register(op.r2),
         Long::K => e.register(op.x),
         Long::RSigned => {
-            let value = e.register(op.r2);
-            sign(e, value, 32)
+            let value = e.word(op.r2);
+            e.b.ins().sextend(I64, value)
         }
         Long::RZero => {
-            let value = e.register(op.r2);
-            e.b.ins().band_imm_u(value, 0xffff_ffff)
+            let value = e.word(op.r2);
+            e.b.ins().uextend(I64, value)
         }
         Long::M | Long::MSigned | Long::MZero | Long::Half => {
             let address = ea(e, op);

@@ -11,8 +11,8 @@ use crate::dat::{Access, TRAP_LEAVE};
 use crate::decode;
 use crate::interrupt::nullifies;
 use crate::op::{Flow, Format, Op, Step, Trap};
-use crate::translate::{Decoded, Ran, Translations};
 use crate::system::{CoreExit, Local, RunLimit, Store, ns_from_tod};
+use crate::translate::{Decoded, Ran, Translations};
 use cloister_arch::s390x::{Completion, Exit, Psw, program};
 use cloister_cpu::{BlockLink, CodeCache, CodeKey, Decode, request};
 use cloister_memory::{Shootdown, Storage};
@@ -68,7 +68,7 @@ impl Vcpu {
             storage: Arc::clone(&cpu.env.storage),
             cpu,
             blocks: CodeCache::new(BLOCKS),
-            translations: Translations::new(),
+            translations: Translations::default(),
             jumps: vec![NO_JUMP; JUMPS].into_boxed_slice(),
             decoded: Vec::with_capacity(BLOCK),
         }
@@ -77,7 +77,7 @@ impl Vcpu {
     /// Forgets decoded code: the facility list has changed.
     pub(crate) fn forget_code(&mut self) {
         self.blocks.clear();
-        self.translations.clear();
+        self.translations.forget(&self.cpu);
         self.jumps.fill(NO_JUMP);
         self.cpu.flush_translations();
     }
@@ -86,6 +86,7 @@ impl Vcpu {
     pub(crate) fn run(&mut self, limit: RunLimit, completion: Option<Completion>) -> CoreExit {
         self.cpu.side.enter();
         let exit = self.run_entered(limit, completion);
+        self.translations.rest();
         let cpu = &mut self.cpu;
         cpu.retire();
         let local = &cpu.env.locals[usize::from(cpu.address)];
@@ -142,6 +143,7 @@ impl Vcpu {
             if !limit.block {
                 return Err(CoreExit::Guest(Exit::Stopped));
             }
+            self.translations.rest();
             cpu.side.wait(None);
             return Ok(0);
         }
@@ -190,6 +192,7 @@ impl Vcpu {
             return Err(CoreExit::Guest(Exit::Idle { wake_after_ns }));
         }
         cpu.retire();
+        self.translations.rest();
         cpu.side.wait(wake_after_ns.map(Duration::from_nanos));
         Ok(0)
     }
@@ -207,28 +210,24 @@ impl Vcpu {
                 None
             };
             let (end, done) = match block {
-                Some(block) if block.code().is_some() && left >= block.ops.len() as u64 => {
-                    let Some(code) = block.code() else { continue };
-                    let before = cpu.executed;
-                    let ran = self.translations.run(cpu, code, addr, mode, left);
-                    let done = cpu.executed - before;
-                    cpu.executed = before;
-                    let end = match ran {
-                        // No step forward: the interpreter does one.
-                        Ran::Between if done == 0 => {
-                            let (end, done) = run_ops(cpu, &block.ops);
-                            cpu.executed += done;
-                            left -= done;
-                            (end, 0)
-                        }
-                        Ran::Between => (End::Go, done),
-                        Ran::Exit => (End::Exit, done),
-                        Ran::Trap { here, next, len } => (End::Trap { here, next, len }, done),
-                    };
-                    end
-                }
                 Some(block) => loop {
-                    if block.warms(1) {
+                    if left >= block.ops.len() as u64
+                        && let Some(code) = self.translations.ready(block)
+                    {
+                        let before = cpu.executed;
+                        let ran = self.translations.run(cpu, code, addr, mode, left);
+                        let done = std::mem::replace(&mut cpu.executed, before) - before;
+                        match ran {
+                            // Nothing is looked at there that would not be looked at here; or the interpreter has
+                            // to help over the block.
+                            Ran::Between if done > 0 || cpu.recheck || cpu.side.check() != 0 => {
+                                break (End::Go, done);
+                            }
+                            Ran::Between => {}
+                            Ran::Exit => break (End::Exit, done),
+                            Ran::Trap { here, next, len } => break (End::Trap { here, next, len }, done),
+                        }
+                    } else if block.warms() {
                         self.heat(addr, mode);
                         continue 'blocks;
                     }
@@ -280,18 +279,13 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Translates the block at `addr`, which has become hot.
+    /// Looks after the block at `addr`, which is hot.
     #[cold]
     #[inline(never)]
     fn heat(&mut self, addr: u64, mode: u64) {
         let Ok(slot) = self.cpu.code_slot(addr) else { return };
         let key = CodeKey::new(u64::from(slot.page), addr & 0xfff, (mode >> 12) as u32);
-        let room = self.translations.translate(&self.cpu, &self.storage, &self.blocks, key, addr, mode);
-        if !room {
-            self.blocks.clear();
-            self.jumps.fill(NO_JUMP);
-            self.translations.clear();
-        }
+        self.translations.heat(&self.cpu, &self.storage, &self.blocks, key, addr, mode);
     }
 
     /// Finds or decodes the block at `addr`.

@@ -6,6 +6,7 @@
 use crate::cpu::Cpu;
 use crate::dat::KEY_CHANGE;
 use crate::run::Vcpu;
+use crate::translate::Shared;
 use cloister_arch::s390x::{
     Completion, CpuState, Exit, FloatingInterrupt, GuestDebug, IoInterrupt, LocalInterrupt, ResetKind,
     RunState, TimeMode, Translation, VmConfig, facility,
@@ -191,6 +192,8 @@ pub(crate) struct Env {
     pub(crate) last_tod: AtomicU64,
     /// See `Cpu::locked_operation`.
     pub(crate) locked_operation: Arc<Mutex<()>>,
+    /// Host code for what all CPUs run often.
+    pub(crate) translations: Shared,
     facilities: [AtomicU64; 4],
     protected: RwLock<Option<Arc<dyn SecureGuest>>>,
     has_guest: AtomicBool,
@@ -440,6 +443,7 @@ impl System {
             floating_pending: AtomicU32::new(0),
             last_tod: AtomicU64::new(0),
             locked_operation: Arc::default(),
+            translations: Shared::default(),
             facilities: config.facilities.map(AtomicU64::new),
             protected: RwLock::new(None),
             has_guest: AtomicBool::new(false),

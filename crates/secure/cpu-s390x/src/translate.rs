@@ -6,17 +6,22 @@ use crate::decode;
 use crate::lower::lower;
 use crate::op::{Flow, Op, Trap};
 use cloister_cpu::{CodeCache, CodeKey};
-use cloister_jit::{Block, Code, Core, Fields, Jit, Left, Region, SlotFields, Stepped, Stored, Term};
-use cloister_memory::{CodeStamp, Storage};
+use cloister_jit::{
+    At, Block, Code, Core, Fields, Left, Region, Runner, SlotFields, Stepped, Stored, Term, Translator,
+};
+use cloister_memory::Storage;
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-/// Executions after which a block is translated.
-const HOT: u32 = 400;
+/// Executions after which a block is hot: then, and after so many more, it is asked whether there is code for it.
+const HOT: u32 = 256;
+const LOOK: u32 = 64;
+/// Executions after which it is translated with a hot one.
+const WARM: u32 = 16;
 /// Blocks and operations of one region.
-const REGION_BLOCKS: usize = 24;
-const REGION_OPS: usize = 256;
+const REGION_BLOCKS: usize = 32;
+const REGION_OPS: u64 = 300;
 /// EA and BA in the mode of a block.
 const MODE_64: u64 = 3 << 12;
 
@@ -24,14 +29,7 @@ const MODE_64: u64 = 3 << 12;
 pub(crate) struct Decoded {
     pub(crate) ops: Arc<[Op]>,
     heat: Cell<u32>,
-    code: Cell<Option<Translated>>,
-}
-
-#[derive(Clone, Copy)]
-pub(crate) struct Translated {
-    code: Code,
-    page: u64,
-    stamp: CodeStamp,
+    code: Cell<Option<Code>>,
 }
 
 impl Decoded {
@@ -39,90 +37,121 @@ impl Decoded {
         Self { ops: ops.into(), heat: Cell::new(0), code: Cell::new(None) }
     }
 
-    /// Counts executions. True: it has just become hot.
+    /// Counts an execution. True: it is time to ask for code.
     #[inline(always)]
-    pub(crate) fn warms(&self, executions: u32) -> bool {
-        let heat = self.heat.get();
-        self.heat.set(heat.saturating_add(executions));
-        heat < HOT && self.heat.get() >= HOT
+    pub(crate) fn warms(&self) -> bool {
+        let heat = self.heat.get().wrapping_add(1);
+        self.heat.set(heat);
+        heat % LOOK == 0 && heat >= HOT
     }
 
-    pub(crate) fn code(&self) -> Option<Translated> {
+    #[inline(always)]
+    pub(crate) fn code(&self) -> Option<Code> {
         self.code.get()
     }
 }
 
-/// The translations of one CPU.
+/// The translations of a machine, made when the first block is hot; none if the host cannot.
+#[derive(Default)]
+pub(crate) struct Shared {
+    translator: OnceLock<Option<Arc<Translator<Cpu>>>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(Some(translator)) = self.translator.get() {
+            tracing::info!("{:?}", translator.statistics());
+        }
+    }
+}
+
+impl Shared {
+    fn get(&self, cpu: &Cpu) -> Option<&Arc<Translator<Cpu>>> {
+        let made = self.translator.get_or_init(|| {
+            if std::env::var_os("CLOISTER_JIT").is_some_and(|word| word == "off") {
+                return None;
+            }
+            Translator::new(cpu, fields(), &cpu.env.storage, lower)
+                .inspect_err(|why| tracing::info!("hot code is not translated: {why}"))
+                .ok()
+        });
+        made.as_ref()
+    }
+}
+
+/// A CPU's way to the translations.
+#[derive(Default)]
 pub(crate) struct Translations {
-    jit: Option<Jit<Cpu>>,
-    /// The host cannot, or must not.
-    off: bool,
+    runner: Option<Runner<Cpu>>,
 }
 
 impl Translations {
-    pub(crate) fn new() -> Self {
-        Self { jit: None, off: std::env::var_os("CLOISTER_JIT").is_some_and(|v| v == "off") }
-    }
-
-    pub(crate) fn clear(&mut self) {
-        if let Some(jit) = &mut self.jit
-            && jit.clear().is_err()
-        {
-            self.off = true;
+    /// Decoded code is forgotten: the facilities have changed.
+    pub(crate) fn forget(&mut self, cpu: &Cpu) {
+        if let Some(runner) = &mut self.runner {
+            runner.forget();
+        }
+        if let Some(Some(translator)) = cpu.env.translations.translator.get() {
+            translator.clear();
         }
     }
 
-    /// Translates the block at `addr` with what it leads to in its page. False: there is no room.
+    /// The CPU waits.
+    pub(crate) fn rest(&mut self) {
+        if let Some(runner) = &mut self.runner {
+            runner.rest();
+        }
+    }
+
+    /// Gives the hot block at `addr` its code, or asks for it.
     #[cold]
-    pub(crate) fn translate(
+    pub(crate) fn heat(
         &mut self,
         cpu: &Cpu,
-        storage: &Arc<Storage>,
+        storage: &Storage,
         blocks: &CodeCache<Decoded>,
         key: CodeKey,
         addr: u64,
         mode: u64,
-    ) -> bool {
-        if self.off || mode & MODE_64 != MODE_64 {
-            return true;
+    ) {
+        if mode & MODE_64 != MODE_64 {
+            return;
         }
-        if self.jit.is_none() {
-            match Jit::new(cpu, &fields(), storage) {
-                Ok(jit) => self.jit = Some(jit),
-                Err(why) => {
-                    tracing::info!("hot code is not translated: {why}");
-                    self.off = true;
-                }
-            }
-        }
-        let Some(jit) = &mut self.jit else { return true };
+        let Some(translator) = cpu.env.translations.get(cpu) else { return };
+        self.runner.get_or_insert_with(|| Runner::new(translator));
         let stamp = storage.code_stamp(key.page());
-        let region = collect(storage, blocks, key, addr, mode);
-        if region.blocks.is_empty() {
-            return true;
-        }
-        match jit.translate(&region, |e, _, op| lower(e, op)) {
-            Ok(code) => {
+        match translator.find(key.bits(), stamp) {
+            Some(code) => {
                 if let Some((block, _)) = blocks.get(storage, key) {
-                    block.code.set(Some(Translated { code, page: key.page(), stamp }));
+                    block.code.set(Some(code));
                 }
-                true
             }
-            Err(cloister_jit::Error::Full(_)) => false,
-            Err(why) => {
-                tracing::debug!("a block at {addr:#x} is not translated: {why}");
-                true
+            None if translator.covers(key.bits(), stamp) => {}
+            None => {
+                let mut region = Region { page: key.page(), stamp, blocks: Vec::new() };
+                collect(&mut region, translator, storage, blocks, addr, mode);
+                translator.ask(region);
             }
         }
     }
 
-    /// Runs translated code from the program counter on.
+    /// The code of a block that may be run now.
+    #[inline(always)]
+    pub(crate) fn ready(&mut self, block: &Decoded) -> Option<Code> {
+        let code = block.code()?;
+        if self.runner.as_mut().is_some_and(|runner| runner.knows(code)) {
+            return Some(code);
+        }
+        block.code.set(None);
+        None
+    }
+
+    /// Runs code from the program counter on, for at most `left` instructions.
     #[inline]
-    pub(crate) fn run(&mut self, cpu: &mut Cpu, at: Translated, addr: u64, mode: u64, left: u64) -> Ran {
-        let Some(jit) = &mut self.jit else { return Ran::Between };
-        jit.publish(addr, mode, at.code, at.page, at.stamp);
+    pub(crate) fn run(&mut self, cpu: &mut Cpu, code: Code, addr: u64, mode: u64, left: u64) -> Ran {
+        let Some(runner) = &mut self.runner else { return Ran::Between };
         cpu.until = cpu.executed + left;
-        match jit.enter(cpu, at.code) {
+        match runner.run(cpu, code, addr, mode) {
             Left::Between => Ran::Between,
             Left::Exit => Ran::Exit,
             Left::Trap(op) => Ran::Trap { here: cpu.here(op), next: cpu.next(op), len: op.len },
@@ -137,26 +166,26 @@ pub(crate) enum Ran {
     Trap { here: u64, next: u64, len: u8 },
 }
 
-/// The block and those of the same page that it leads to, as far as they are decoded.
+/// The block and those of the same page that it leads to, as far as they are warm and nobody has code for them.
 fn collect(
-    storage: &Arc<Storage>,
+    region: &mut Region<Op>,
+    translator: &Translator<Cpu>,
+    storage: &Storage,
     blocks: &CodeCache<Decoded>,
-    key: CodeKey,
     addr: u64,
     mode: u64,
-) -> Region<Op> {
-    let page = key.page();
-    let mut region = Region { blocks: Vec::new() };
+) {
     let mut waiting = VecDeque::from([addr]);
     let mut seen = vec![addr];
-    let mut ops = 0;
     while let Some(at) = waiting.pop_front() {
-        let key = CodeKey::new(page, at & 0xfff, (mode >> 12) as u32);
+        let key = CodeKey::new(region.page, at & 0xfff, (mode >> 12) as u32);
         let Some((block, _)) = blocks.get(storage, key) else { continue };
-        if region.blocks.len() >= REGION_BLOCKS || ops + block.ops.len() > REGION_OPS {
+        if block.heat.get() < WARM || at != addr && translator.covers(key.bits(), region.stamp) {
+            continue;
+        }
+        if region.blocks.len() >= REGION_BLOCKS || region.operations() + block.ops.len() as u64 > REGION_OPS {
             break;
         }
-        ops += block.ops.len();
         let Some(last) = block.ops.last() else { continue };
         let last_at = at + u64::from(last.offset);
         let behind = last_at + u64::from(last.len);
@@ -167,11 +196,12 @@ fn collect(
                 waiting.push_back(next);
             }
         }
-        region
-            .blocks
-            .push(Block { offset: at.wrapping_sub(addr) as i64, ops: Arc::clone(&block.ops) });
+        region.blocks.push(Block {
+            key: key.bits(),
+            offset: (at & 0xfff) as i64,
+            ops: Arc::clone(&block.ops),
+        });
     }
-    region
 }
 
 fn fields() -> Fields<Cpu> {
@@ -179,12 +209,10 @@ fn fields() -> Fields<Cpu> {
         registers: |cpu| &cpu.gprs,
         condition: |cpu| &cpu.cc,
         counter: |cpu| &cpu.psw.addr,
-        block: |cpu| &cpu.block_addr,
         breaking_event: |cpu| &cpu.breaking_event,
         executed: |cpu| &cpu.executed,
         until: |cpu| &cpu.until,
         recheck: |cpu| &cpu.recheck,
-        code_written: |cpu| &cpu.code_written,
         context: |cpu| &cpu.context,
         // As `run::mode` computes it.
         mode: vec![
@@ -202,37 +230,54 @@ impl Core for Cpu {
     type Op = Op;
     type Slot = Slot;
 
-    fn step(&mut self, op: &Op) -> Stepped {
-        match (op.exec)(self, op) {
-            Ok(Flow::Next) => Stepped::Next,
-            Ok(Flow::Jump) => Stepped::Jumped,
-            Ok(Flow::End) => Stepped::End,
-            Ok(Flow::Exit) => Stepped::Exit,
-            Err(Trap) => Stepped::Trap,
+    fn step(&mut self, at: At<'_, Op>) -> Stepped {
+        let op = at.op;
+        self.block_addr = at.block;
+        self.code_written = false;
+        let flow = (op.exec)(self, op);
+        match flow {
+            Ok(Flow::Next) => return Stepped::Next,
+            Ok(Flow::Jump) => self.breaking_event = at.block.wrapping_add(u64::from(op.offset)),
+            Ok(Flow::End | Flow::Exit) => self.psw.addr = self.next(op),
+            Err(Trap) => {
+                self.executed = at.executed;
+                return Stepped::Trap;
+            }
         }
+        self.executed = at.executed + 1;
+        if flow == Ok(Flow::Exit) { Stepped::Exit } else { Stepped::Leave }
     }
 
-    fn fetch(&mut self, address: u64, len: u8) -> Option<u64> {
-        match len {
+    fn fetch(&mut self, at: At<'_, Op>, address: u64, len: u8) -> Option<u64> {
+        let value = match len {
             1 => self.read_u8(address).map(u64::from),
             2 => self.read_u16(address).map(u64::from),
             4 => self.read_u32(address).map(u64::from),
             _ => self.read_u64(address),
+        };
+        if value.is_err() {
+            (self.block_addr, self.executed) = (at.block, at.executed);
         }
-        .ok()
+        value.ok()
     }
 
-    fn store(&mut self, address: u64, len: u8, value: u64) -> Stored {
+    fn store(&mut self, at: At<'_, Op>, address: u64, len: u8, value: u64) -> Stored {
+        self.code_written = false;
         let stored = match len {
             1 => self.write_u8(address, value as u8),
             2 => self.write_u16(address, value as u16),
             4 => self.write_u32(address, value as u32),
             _ => self.write_u64(address, value),
         };
-        match stored {
-            Ok(()) if self.code_written => Stored::Code,
-            Ok(()) => Stored::Done,
-            Err(Trap) => Stored::Trap,
+        if stored.is_ok() && !self.code_written {
+            return Stored::Done;
         }
+        (self.block_addr, self.executed) = (at.block, at.executed);
+        if stored.is_err() {
+            return Stored::Trap;
+        }
+        self.psw.addr = self.next(at.op);
+        self.executed += 1;
+        Stored::Code
     }
 }

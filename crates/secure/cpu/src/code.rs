@@ -68,6 +68,12 @@ impl CodeKey {
         Self(page << 24 | (offset & 0xfff) << MODE_BITS | u64::from(mode) & ((1 << MODE_BITS) - 1))
     }
 
+    /// The key as a number.
+    #[inline(always)]
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
     /// The page of storage.
     #[inline(always)]
     pub fn page(self) -> u64 {

@@ -1,127 +1,100 @@
 //! From code to code without the core's dispatcher: a table by address, and the stub that looks into it.
 
-use crate::code::{BETWEEN, Code, signature};
-use crate::emit::Place;
-use cloister_memory::CodeStamp;
+use crate::emit::{BETWEEN, Place, signature};
+use crate::translate::Code;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self, AbiParam, InstBuilder, MemFlagsData as MemFlags, types::I64};
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use std::mem::offset_of;
-use std::sync::atomic::AtomicU32;
 
-const ENTRIES: usize = 8192;
+const ENTRIES: usize = 16384;
 
 /// Code for an address.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Chain {
+struct Chain {
     address: u64,
     mode: u64,
     code: usize,
-    /// Where the stamp of the page is, and what it has to be.
-    stamp: *const AtomicU32,
-    expected: u32,
+    entry: u64,
 }
 
-// SAFETY: the pointer is only followed by generated code while the storage lives.
-unsafe impl Send for Chain {}
+/// No block is at an odd address.
+const NONE: Chain = Chain { address: 1, mode: 0, code: 0, entry: 0 };
 
-impl Chain {
-    pub(crate) fn new(address: u64, mode: u64, code: Code, stamp: &AtomicU32, expected: CodeStamp) -> Self {
-        Self { address, mode, code: code.0, stamp, expected }
-    }
-
-    /// No block is at an odd address.
-    const NONE: Self =
-        Self { address: 1, mode: 0, code: 0, stamp: std::ptr::null(), expected: 0 };
-}
-
-#[repr(C)]
-pub(crate) struct Table([Chain; ENTRIES]);
+/// What a CPU knows of code, by address.
+pub(crate) struct Table(Box<[Chain]>);
 
 impl Table {
-    pub(crate) fn new() -> Box<Self> {
-        Box::new(Self([Chain::NONE; ENTRIES]))
+    pub(crate) fn new() -> Self {
+        Self(vec![NONE; ENTRIES].into_boxed_slice())
     }
 
-    pub(crate) fn set(&mut self, address: u64, chain: Chain) {
-        self.0[(address >> 1) as usize % ENTRIES] = chain;
+    #[inline]
+    pub(crate) fn set(&mut self, address: u64, mode: u64, code: Code) {
+        self.0[(address >> 1) as usize % ENTRIES] =
+            Chain { address, mode, code: code.address, entry: u64::from(code.entry) };
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.fill(Chain::NONE);
+        self.0.fill(NONE);
+    }
+
+    pub(crate) fn pointer(&self) -> *const std::ffi::c_void {
+        self.0.as_ptr().cast()
     }
 }
 
-/// Core, requests, table, code.
-pub(crate) fn enter_signature() -> ir::Signature {
-    let mut signature = signature(CallConv::SystemV);
-    signature.params.push(AbiParam::new(I64));
-    signature
-}
-
-/// From the host's calling convention to that of code.
-pub(crate) fn build_enter(func: &mut ir::Function, context: &mut FunctionBuilderContext, place: &Place) {
+/// From the host's calling convention to that of code: one parameter more, the code itself.
+pub(crate) fn enter(func: &mut ir::Function, context: &mut FunctionBuilderContext, place: &Place) {
+    func.signature = signature(CallConv::SystemV);
+    func.signature.params.push(AbiParam::new(I64));
     let mut b = FunctionBuilder::new(func, context);
     let block = b.create_block();
     b.append_block_params_for_function_params(block);
     b.switch_to_block(block);
     let params = b.block_params(block).to_vec();
     let callee = b.import_signature(signature(CallConv::Tail));
-    let call = b.ins().call_indirect(callee, params[3], &params[..3]);
+    let call = b.ins().call_indirect(callee, params[4], &params[..4]);
     let result = b.inst_results(call)[0];
     b.ins().return_(&[result]);
     b.seal_all_blocks();
     b.finalize(place.config);
 }
 
-/// Goes on at the program counter: with the code for it if nothing wants to be looked at, else back.
-pub(crate) fn build(func: &mut ir::Function, context: &mut FunctionBuilderContext, place: &Place) {
+/// Goes on at the program counter with the code for it, or back if there is none. Code itself sees whether something
+/// wants to be looked at, and whether it is still valid.
+pub(crate) fn find(func: &mut ir::Function, context: &mut FunctionBuilderContext, place: &Place) {
+    func.signature = signature(CallConv::Tail);
     let mut b = FunctionBuilder::new(func, context);
     let flags = MemFlags::trusted();
-    let start = b.create_block();
+    let [start, second, go, back] = std::array::from_fn(|_| b.create_block());
+    b.set_cold_block(back);
     b.append_block_params_for_function_params(start);
     b.switch_to_block(start);
     let params = b.block_params(start).to_vec();
-    let [core, requests, table] = [params[0], params[1], params[2]];
-    let back = b.create_block();
-    let look = b.create_block();
-    b.set_cold_block(back);
-
-    let attention = place.attention(&mut b, core, requests);
-    b.ins().brif(attention, back, &[], look, &[]);
-
-    b.switch_to_block(look);
+    let [core, table] = [params[0], params[2]];
     let address = b.ins().load(I64, flags, core, place.counter);
     let index = b.ins().ushr_imm_u(address, 1);
     let index = b.ins().band_imm_u(index, ENTRIES as i64 - 1);
-    let scaled = b.ins().imul_imm_s(index, size_of::<Chain>() as i64);
+    let scaled = b.ins().ishl_imm_u(index, i64::from(size_of::<Chain>().trailing_zeros()));
     let entry = b.ins().iadd(table, scaled);
     let found = b.ins().load(I64, flags, entry, offset_of!(Chain, address) as i32);
     let same = b.ins().icmp(IntCC::Equal, found, address);
-    let second = b.create_block();
     b.ins().brif(same, second, &[], back, &[]);
 
     b.switch_to_block(second);
     let mode = place.mode(&mut b, core);
     let found = b.ins().load(I64, flags, entry, offset_of!(Chain, mode) as i32);
     let same = b.ins().icmp(IntCC::Equal, found, mode);
-    let third = b.create_block();
-    b.ins().brif(same, third, &[], back, &[]);
-
-    b.switch_to_block(third);
-    let stamp = b.ins().load(I64, flags, entry, offset_of!(Chain, stamp) as i32);
-    let stamp = b.ins().load(ir::types::I32, flags, stamp, 0);
-    let expected = b.ins().load(ir::types::I32, flags, entry, offset_of!(Chain, expected) as i32);
-    let same = b.ins().icmp(IntCC::Equal, stamp, expected);
-    let go = b.create_block();
     b.ins().brif(same, go, &[], back, &[]);
 
     b.switch_to_block(go);
     let code = b.ins().load(I64, flags, entry, offset_of!(Chain, code) as i32);
+    let number = b.ins().load(I64, flags, entry, offset_of!(Chain, entry) as i32);
     let callee = b.import_signature(signature(CallConv::Tail));
-    b.ins().return_call_indirect(callee, code, &params);
+    b.ins().return_call_indirect(callee, code, &[core, params[1], table, number]);
 
     b.switch_to_block(back);
     let answer = b.ins().iconst(I64, BETWEEN as i64);
@@ -129,3 +102,5 @@ pub(crate) fn build(func: &mut ir::Function, context: &mut FunctionBuilderContex
     b.seal_all_blocks();
     b.finalize(place.config);
 }
+
+const _: () = assert!(size_of::<Chain>().is_power_of_two());

@@ -5,49 +5,57 @@ use std::sync::atomic::AtomicU32;
 /// A CPU core with an interpreter.
 ///
 /// Generated code calls these while the core runs; it holds no other reference to the core meanwhile.
-pub trait Core: Sized {
+pub trait Core: Sized + 'static {
     /// The decoded form of an instruction.
-    type Op: crate::Operation;
+    type Op: crate::Operation + Send + Sync;
     /// An entry of the translation lookaside buffer.
     type Slot;
 
-    /// Executes one decoded instruction.
-    fn step(&mut self, op: &Self::Op) -> Stepped;
+    /// Executes one decoded instruction. Unless the answer is [`Stepped::Next`], the program counter and the count of
+    /// instructions are right afterwards; a trapped instruction does not count, and the counter need not point to it.
+    fn step(&mut self, at: At<'_, Self::Op>) -> Stepped;
 
     /// A fetch of 1, 2, 4 or 8 bytes that misses the buffer: the value in the guest's byte order, zero-extended, or
-    /// nothing if the instruction traps.
-    fn fetch(&mut self, address: u64, len: u8) -> Option<u64>;
+    /// nothing if the instruction traps (see [`step`](Self::step)).
+    fn fetch(&mut self, at: At<'_, Self::Op>, address: u64, len: u8) -> Option<u64>;
 
-    /// A store that misses the buffer.
-    fn store(&mut self, address: u64, len: u8, value: u64) -> Stored;
+    /// A store that misses the buffer. Unless the answer is [`Stored::Done`], as for [`step`](Self::step).
+    fn store(&mut self, at: At<'_, Self::Op>, address: u64, len: u8, value: u64) -> Stored;
+}
+
+/// The place of an operation.
+#[derive(Clone, Copy)]
+pub struct At<'a, O> {
+    /// The operation.
+    pub op: &'a O,
+    /// Address of its block.
+    pub block: u64,
+    /// Instructions executed before it.
+    pub executed: u64,
 }
 
 /// How an instruction ended that the interpreter executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
 pub enum Stepped {
     /// Go on behind it.
-    Next = 0,
-    /// It has set the program counter.
-    Jumped = 1,
-    /// The block ends behind it.
-    End = 2,
+    Next,
+    /// The block ends; go on at the program counter.
+    Leave,
     /// Leave the core; the instruction is completed.
-    Exit = 3,
+    Exit,
     /// It was not completed.
-    Trap = 4,
+    Trap,
 }
 
 /// How a store ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
 pub enum Stored {
     /// Go on.
-    Done = 0,
-    /// It is done and may have changed the running code.
-    Code = 1,
+    Done,
+    /// The instruction is completed and may have changed the running code; go on at the program counter.
+    Code,
     /// It was not done.
-    Trap = 2,
+    Trap,
 }
 
 /// Where generated code finds a core's state. Each function names a field that lies inside the core itself.
@@ -58,8 +66,6 @@ pub struct Fields<C: Core> {
     pub condition: fn(&C) -> &u8,
     /// Program counter, exact between blocks.
     pub counter: fn(&C) -> &u64,
-    /// Address of the running block.
-    pub block: fn(&C) -> &u64,
     /// Address of the last branch taken.
     pub breaking_event: fn(&C) -> &u64,
     /// Instructions executed, exact between blocks.
@@ -68,8 +74,6 @@ pub struct Fields<C: Core> {
     pub until: fn(&C) -> &u64,
     /// Something has to be looked at before the next block.
     pub recheck: fn(&C) -> &bool,
-    /// A store has changed code.
-    pub code_written: fn(&C) -> &bool,
     /// Part of each tag of the buffer.
     pub context: fn(&C) -> &u64,
     /// What besides the address decides about a block: the OR of these terms.

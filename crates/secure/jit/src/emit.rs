@@ -3,14 +3,15 @@
 //! Registers are written through: after each operation the core's own state is what it would be in the interpreter,
 //! but for the condition code, which is computed when something can see it. So every way out of the code is exact.
 
-use crate::code::{BETWEEN, EXIT, Helpers, signature};
-use crate::core::{Core, Fields, Stepped, Stored};
+use crate::core::{Core, Fields};
 use crate::error::Error;
-use cloister_memory::Ram;
+use crate::run::Helpers;
+use crate::translate::Describe;
+use cloister_memory::{CodeStamp, Ram};
 use cranelift_codegen::ir::condcodes::{CondCode, IntCC};
 use cranelift_codegen::ir::types::{I8, I16, I32, I64};
 use cranelift_codegen::ir::{
-    self, AbiParam, BlockArg, InstBuilder, MemFlagsData as MemFlags, StackSlotData, StackSlotKind, Type, Value,
+    self, AbiParam, BlockArg, InstBuilder, JumpTableData, MemFlagsData as MemFlags, Type, Value,
 };
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
@@ -24,31 +25,42 @@ pub trait Operation {
     fn length(&self) -> u64;
 }
 
-/// Blocks that are translated together. All lie in one page; the first is the entry.
+/// Blocks that are translated together. All lie in one page, and each can be entered.
 pub struct Region<O> {
+    /// The page of storage.
+    pub page: u64,
+    /// The stamp of the page under which they were decoded.
+    pub stamp: CodeStamp,
     /// The blocks.
     pub blocks: Vec<Block<O>>,
 }
 
+impl<O> Region<O> {
+    /// How many operations there are.
+    pub fn operations(&self) -> u64 {
+        self.blocks.iter().map(|block| block.ops.len() as u64).sum()
+    }
+}
+
 /// A decoded block.
 pub struct Block<O> {
-    /// Its address, counted from the region's first block.
+    /// What it is known by.
+    pub key: u64,
+    /// Its place in the page.
     pub offset: i64,
     /// Its operations.
     pub ops: Arc<[O]>,
 }
 
 /// Where things are, as numbers for code.
-pub struct Place {
+pub(crate) struct Place {
     pub(crate) counter: i32,
     registers: i32,
     condition: i32,
-    block: i32,
     breaking_event: i32,
     executed: i32,
     until: i32,
     recheck: i32,
-    code_written: i32,
     context: i32,
     buffer: i32,
     slot_size: u64,
@@ -91,12 +103,10 @@ impl Place {
             counter: place!(fields.counter),
             registers: place!(fields.registers),
             condition: place!(fields.condition),
-            block: place!(fields.block),
             breaking_event: place!(fields.breaking_event),
             executed: place!(fields.executed),
             until: place!(fields.until),
             recheck: place!(fields.recheck),
-            code_written: place!(fields.code_written),
             context: place!(fields.context),
             buffer: place!(fields.buffer),
             slot_size: size_of::<C::Slot>() as u64,
@@ -108,15 +118,6 @@ impl Place {
             storage: ram.start().addr().get() as i64,
             last: ram.reservation() as i64 - 8,
         })
-    }
-
-    /// Whether something has to be looked at between two blocks.
-    pub(crate) fn attention(&self, b: &mut FunctionBuilder<'_>, core: Value, requests: Value) -> Value {
-        let flags = MemFlags::trusted();
-        let requests = b.ins().load(I32, flags, requests, 0);
-        let recheck = b.ins().load(I8, flags, core, self.recheck);
-        let recheck = b.ins().uextend(I32, recheck);
-        b.ins().bor(requests, recheck)
     }
 
     /// The mode of a block that begins now.
@@ -140,6 +141,20 @@ fn inside<C>(core: &C, address: usize, size: usize) -> Result<i32, Error> {
     offset
         .and_then(|offset| i32::try_from(offset).ok())
         .ok_or_else(|| Error::Generator("a field of the core does not lie in the core".into()))
+}
+
+/// How code is left; anything else is the address of the operation that trapped.
+pub(crate) const BETWEEN: usize = 0;
+pub(crate) const EXIT: usize = 1;
+/// Among the answers of helpers: go on at the program counter.
+pub(crate) const GO: usize = 2;
+
+/// Core, requests, table, number of the block: what all code gets.
+pub(crate) fn signature(convention: CallConv) -> ir::Signature {
+    let mut signature = ir::Signature::new(convention);
+    signature.params.extend([AbiParam::new(I64); 4]);
+    signature.returns.push(AbiParam::new(I64));
+    signature
 }
 
 /// How the condition code comes about.
@@ -186,108 +201,171 @@ pub struct Emitter<'a, O> {
     pub b: FunctionBuilder<'a>,
     place: &'a Place,
     helpers: &'a Helpers,
-    chain: usize,
     region: &'a Region<O>,
     labels: Vec<ir::Block>,
+    /// Ways out that all blocks share.
+    out: Out,
     core: Value,
     requests: Value,
-    table: Value,
+    stamp: Value,
+    /// Address of the page.
     start: Value,
     buffer: Value,
+    /// Instructions executed before the block.
     executed: Value,
+    /// Registers that are known, whole and their low halves.
     registers: [Option<Value>; 16],
+    words: [Option<Value>; 16],
     condition: Condition,
     /// Index of the block and of the operation in it.
     block: usize,
     op: usize,
     /// Nothing more can be added to the block.
     ended: bool,
-    scratch: Option<ir::StackSlot>,
+}
+
+struct Out {
+    /// Goes on at the program counter.
+    go: ir::Block,
+    /// Back to the core, at an address.
+    between: ir::Block,
+    /// As a helper has answered.
+    answer: ir::Block,
 }
 
 impl<'a, O: Operation> Emitter<'a, O> {
+    #[expect(clippy::too_many_arguments, reason = "all of it is what code is made from")]
     pub(crate) fn run(
         func: &'a mut ir::Function,
         context: &'a mut FunctionBuilderContext,
         place: &'a Place,
         helpers: &'a Helpers,
-        chain: usize,
+        find: usize,
+        stamp: usize,
         region: &'a Region<O>,
-        mut describe: impl FnMut(&mut Self, usize, &O) -> bool,
+        describe: Describe<O>,
     ) {
+        func.signature = signature(CallConv::Tail);
         let mut b = FunctionBuilder::new(func, context);
+        let flags = MemFlags::trusted();
         let entry = b.create_block();
         b.append_block_params_for_function_params(entry);
         b.switch_to_block(entry);
         let params = b.block_params(entry).to_vec();
         let core = params[0];
-        let flags = MemFlags::trusted();
-        let start = b.ins().load(I64, flags, core, place.counter);
+        let counter = b.ins().load(I64, flags, core, place.counter);
+        let start = b.ins().band_imm_s(counter, !0xfff);
         let buffer = b.ins().load(I64, flags, core, place.buffer);
+        let stamp = b.ins().iconst(I64, stamp as i64);
         let labels: Vec<ir::Block> = region.blocks.iter().map(|_| b.create_block()).collect();
-        b.ins().jump(labels[0], &[]);
+        if let [only] = labels[..] {
+            b.ins().jump(only, &[]);
+        } else {
+            let number = b.ins().ireduce(I32, params[3]);
+            let calls: Vec<_> = labels.iter().map(|label| b.func.dfg.block_call(*label, &[])).collect();
+            let table = b.create_jump_table(JumpTableData::new(calls[0], &calls));
+            b.ins().br_table(number, table);
+        }
+        let out = Out { go: b.create_block(), between: b.create_block(), answer: b.create_block() };
         let mut emitter = Emitter {
             b,
             place,
             helpers,
-            chain,
             region,
             labels,
+            out,
             core,
             requests: params[1],
-            table: params[2],
+            stamp,
             start,
             buffer,
             executed: start,
             registers: [None; 16],
+            words: [None; 16],
             condition: Condition::Stored,
             block: 0,
             op: 0,
             ended: false,
-            scratch: None,
         };
         for (index, block) in region.blocks.iter().enumerate() {
             emitter.begin(index);
             for (position, op) in block.ops.iter().enumerate() {
-                emitter.op = position;
                 if emitter.ended {
                     break;
                 }
-                if !describe(&mut emitter, position, op) {
+                emitter.op = position;
+                if !describe(&mut emitter, op) {
                     emitter.step();
                 }
             }
             if !emitter.ended {
-                let last = block.ops.len() - 1;
-                let end = block.ops[last].offset() + block.ops[last].length();
-                emitter.op = last;
+                emitter.op = block.ops.len() - 1;
                 emitter.store_condition();
                 emitter.retire();
-                emitter.leave_for(block.offset.wrapping_add_unsigned(end));
+                let last = emitter.current();
+                let end = block.offset.wrapping_add_unsigned(last.offset() + last.length());
+                emitter.leave_for(end);
             }
         }
+        emitter.ways_out(find, params[2]);
         emitter.b.seal_all_blocks();
         emitter.b.finalize(place.config);
     }
 
+    fn ways_out(&mut self, find: usize, table: Value) {
+        let flags = MemFlags::trusted();
+        let Out { go, between, answer } = self.out;
+        let b = &mut self.b;
+        b.set_cold_block(between);
+        b.set_cold_block(answer);
+        let address = b.append_block_param(between, I64);
+        b.switch_to_block(between);
+        b.ins().store(flags, address, self.core, self.place.counter);
+        let code = b.ins().iconst(I64, BETWEEN as i64);
+        b.ins().return_(&[code]);
+
+        let code = b.append_block_param(answer, I64);
+        b.switch_to_block(answer);
+        let goes = b.ins().icmp_imm_u(IntCC::Equal, code, GO as i64);
+        let back = b.create_block();
+        b.ins().brif(goes, go, &[], back, &[]);
+        b.switch_to_block(back);
+        b.ins().return_(&[code]);
+
+        b.switch_to_block(go);
+        let callee = b.import_signature(signature(CallConv::Tail));
+        let find = b.ins().iconst(I64, find as i64);
+        b.ins().return_call_indirect(callee, find, &[self.core, self.requests, table, table]);
+    }
+
+    /// Begins a block: back to the core if anything wants to be looked at, if the block would not end in time, or if
+    /// its page has changed.
     fn begin(&mut self, index: usize) {
         let place = self.place;
+        let block = &self.region.blocks[index];
         self.b.switch_to_block(self.labels[index]);
         self.block = index;
-        self.registers = [None; 16];
+        self.forget();
         self.condition = Condition::Stored;
         self.ended = false;
         let flags = MemFlags::trusted();
         self.executed = self.b.ins().load(I64, flags, self.core, place.executed);
         let until = self.b.ins().load(I64, flags, self.core, place.until);
-        let after = self.b.ins().iadd_imm_u(self.executed, self.region.blocks[index].ops.len() as i64);
-        let too_far = self.b.ins().icmp(IntCC::UnsignedGreaterThan, after, until);
-        let (stay, out) = (self.b.create_block(), self.cold());
-        self.b.ins().brif(too_far, out, &[], stay, &[]);
-        self.b.switch_to_block(out);
-        let address = self.address_of(self.region.blocks[index].offset);
-        self.b.ins().store(flags, address, self.core, place.counter);
-        self.answer(BETWEEN);
+        let after = self.b.ins().iadd_imm_u(self.executed, block.ops.len() as i64);
+        let late = self.b.ins().icmp(IntCC::UnsignedGreaterThan, after, until);
+        let recheck = self.b.ins().load(I8, flags, self.core, place.recheck);
+        let late = self.b.ins().bor(late, recheck);
+        let late = self.b.ins().uextend(I32, late);
+        let requests = self.b.ins().load(I32, flags, self.requests, 0);
+        let stamp = self.b.ins().load(I32, flags, self.stamp, 0);
+        let changed = self.b.ins().bxor_imm_u(stamp, i64::from(self.region.stamp));
+        let look = self.b.ins().bor(requests, changed);
+        let look = self.b.ins().bor(look, late);
+        let (stay, leave) = (self.b.create_block(), self.cold());
+        self.b.ins().brif(look, leave, &[], stay, &[]);
+        self.b.switch_to_block(leave);
+        let address = self.address_of(block.offset);
+        self.b.ins().jump(self.out.between, &[BlockArg::Value(address)]);
         self.b.switch_to_block(stay);
     }
 
@@ -303,11 +381,6 @@ impl<'a, O: Operation> Emitter<'a, O> {
 
     fn address_of(&mut self, offset: i64) -> Value {
         self.b.ins().iadd_imm_s(self.start, offset)
-    }
-
-    fn answer(&mut self, code: usize) {
-        let code = self.b.ins().iconst(I64, code as i64);
-        self.b.ins().return_(&[code]);
     }
 
     /// A number.
@@ -333,21 +406,42 @@ impl<'a, O: Operation> Emitter<'a, O> {
         let at = self.place.registers + number as i32 * 8;
         self.b.ins().store(MemFlags::trusted(), value, self.core, at);
         self.registers[number] = Some(value);
+        self.words[number] = None;
     }
 
     /// The low half of a register.
     pub fn word(&mut self, number: u8) -> Value {
-        let value = self.register(number);
-        self.b.ins().ireduce(I32, value)
+        let number = usize::from(number & 15);
+        if let Some(value) = self.words[number] {
+            return value;
+        }
+        let value = match self.registers[number] {
+            Some(value) => self.b.ins().ireduce(I32, value),
+            // Registers are in the host's byte order, which is little-endian.
+            None => self.b.ins().load(
+                I32,
+                MemFlags::trusted(),
+                self.core,
+                self.place.registers + number as i32 * 8,
+            ),
+        };
+        self.words[number] = Some(value);
+        value
     }
 
     /// Sets the low half (32 bits) of a register; the high half stays.
     pub fn set_word(&mut self, number: u8, value: Value) {
-        let old = self.register(number);
-        let high = self.b.ins().band_imm_s(old, !0xffff_ffff);
-        let low = self.b.ins().uextend(I64, value);
-        let value = self.b.ins().bor(high, low);
-        self.set_register(number, value);
+        let number = usize::from(number & 15);
+        let at = self.place.registers + number as i32 * 8;
+        self.b.ins().store(MemFlags::trusted(), value, self.core, at);
+        self.registers[number] = None;
+        self.words[number] = Some(value);
+    }
+
+    /// Registers may have changed.
+    fn forget(&mut self) {
+        self.registers = [None; 16];
+        self.words = [None; 16];
     }
 
     /// The address of the operation.
@@ -365,7 +459,7 @@ impl<'a, O: Operation> Emitter<'a, O> {
 
     /// Fetches 1, 2, 4 or 8 bytes in big-endian order, zero-extended to 64 bits.
     pub fn fetch(&mut self, address: Value, len: u8) -> Value {
-        let (pointer, hit) = self.translate(address, len, false);
+        let (pointer, hit) = self.translate(address, u64::from(len), false);
         let (fast, slow, join) = (self.b.create_block(), self.cold(), self.b.create_block());
         let result = self.b.append_block_param(join, I64);
         self.b.ins().brif(hit, fast, &[], slow, &[]);
@@ -375,17 +469,12 @@ impl<'a, O: Operation> Emitter<'a, O> {
         self.b.ins().jump(join, &[BlockArg::Value(value)]);
 
         self.b.switch_to_block(slow);
-        let slot = self.scratch();
-        let to = self.b.ins().stack_addr(I64, slot, 0);
-        let size = self.number(u64::from(len));
-        self.tell_block();
-        let failed = self.call(self.helpers.fetch, &[self.core, address, size, to]);
-        let (trap, done) = (self.cold(), self.b.create_block());
-        self.b.ins().brif(failed, trap, &[], done, &[]);
-        self.fill_trap(trap);
-        self.b.switch_to_block(done);
-        let value = self.b.ins().stack_load(I64, I64, slot, 0);
-        self.b.ins().jump(join, &[BlockArg::Value(value)]);
+        self.store_condition();
+        let function = self.helpers.fetch[len.trailing_zeros() as usize % 4];
+        let [value, trapped] = self.ask::<2>(function, &[address])[..] else { return result };
+        let op = self.number(std::ptr::from_ref(self.current()).addr() as u64);
+        let (value, op) = (BlockArg::Value(value), BlockArg::Value(op));
+        self.b.ins().brif(trapped, self.out.answer, &[op], join, &[value]);
 
         self.b.switch_to_block(join);
         result
@@ -393,7 +482,7 @@ impl<'a, O: Operation> Emitter<'a, O> {
 
     /// Stores the low 1, 2, 4 or 8 bytes of a 64-bit value in big-endian order.
     pub fn store(&mut self, address: Value, len: u8, value: Value) {
-        let (pointer, hit) = self.translate(address, len, true);
+        let (pointer, hit) = self.translate(address, u64::from(len), true);
         let (fast, slow, join) = (self.b.create_block(), self.cold(), self.b.create_block());
         self.b.ins().brif(hit, fast, &[], slow, &[]);
 
@@ -402,20 +491,10 @@ impl<'a, O: Operation> Emitter<'a, O> {
         self.b.ins().jump(join, &[]);
 
         self.b.switch_to_block(slow);
-        let size = self.number(u64::from(len));
-        self.tell_block();
-        let zero = self.b.ins().iconst(I8, 0);
-        self.b.ins().store(MemFlags::trusted(), zero, self.core, self.place.code_written);
-        let answer = self.call(self.helpers.store, &[self.core, address, size, value]);
-        let other = self.cold();
-        self.b.ins().brif(answer, other, &[], join, &[]);
-        self.b.switch_to_block(other);
-        let (code, trap) = (self.cold(), self.cold());
-        let is_code = self.b.ins().icmp_imm_u(IntCC::Equal, answer, Stored::Code as i64);
-        self.b.ins().brif(is_code, code, &[], trap, &[]);
-        self.fill_trap(trap);
-        self.b.switch_to_block(code);
-        self.leave_behind(BETWEEN);
+        self.store_condition();
+        let function = self.helpers.store[len.trailing_zeros() as usize % 4];
+        let answer = self.ask::<1>(function, &[address, value])[0];
+        self.b.ins().brif(answer, self.out.answer, &[BlockArg::Value(answer)], join, &[]);
 
         self.b.switch_to_block(join);
     }
@@ -424,7 +503,8 @@ impl<'a, O: Operation> Emitter<'a, O> {
     /// and [`store_big`](Self::store_big) and sets registers; what misses is executed by the interpreter.
     pub fn span(&mut self, address: Value, len: u64, write: bool, fast: impl FnOnce(&mut Self, Value)) {
         self.store_condition();
-        let (pointer, hit) = self.translate_span(address, len, write);
+        self.condition = Condition::Stored;
+        let (pointer, hit) = self.translate(address, len, write);
         let (quick, slow, join) = (self.b.create_block(), self.cold(), self.b.create_block());
         self.b.ins().brif(hit, quick, &[], slow, &[]);
         self.b.switch_to_block(quick);
@@ -433,8 +513,7 @@ impl<'a, O: Operation> Emitter<'a, O> {
         self.b.switch_to_block(slow);
         self.step_to(join);
         self.b.switch_to_block(join);
-        self.registers = [None; 16];
-        self.condition = Condition::Stored;
+        self.forget();
     }
 
     /// A big-endian value in guest storage.
@@ -452,12 +531,8 @@ impl<'a, O: Operation> Emitter<'a, O> {
         self.b.ins().store(guest(), value, pointer, offset);
     }
 
-    fn translate(&mut self, address: Value, len: u8, write: bool) -> (Value, Value) {
-        self.translate_span(address, u64::from(len), write)
-    }
-
     /// Host address, and whether it counts.
-    fn translate_span(&mut self, address: Value, len: u64, write: bool) -> (Value, Value) {
+    fn translate(&mut self, address: Value, len: u64, write: bool) -> (Value, Value) {
         let place = self.place;
         let flags = MemFlags::trusted();
         let page = self.b.ins().ushr_imm_u(address, 12);
@@ -487,45 +562,19 @@ impl<'a, O: Operation> Emitter<'a, O> {
         (self.b.ins().iadd(storage, offset), counts)
     }
 
-    fn scratch(&mut self) -> ir::StackSlot {
-        let b = &mut self.b;
-        *self.scratch.get_or_insert_with(|| {
-            b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, 8, 3))
-        })
-    }
-
-    fn call(&mut self, function: usize, args: &[Value]) -> Value {
+    /// Calls a helper, which gets the place of the operation, and `args`.
+    fn ask<const RESULTS: usize>(&mut self, function: usize, args: &[Value]) -> Vec<Value> {
         let mut signature = ir::Signature::new(CallConv::SystemV);
-        signature.params.extend(args.iter().map(|_| AbiParam::new(I64)));
-        signature.returns.push(AbiParam::new(I64));
+        signature.params.extend(std::iter::repeat_n(AbiParam::new(I64), args.len() + 4));
+        signature.returns.extend([AbiParam::new(I64); RESULTS]);
         let signature = self.b.import_signature(signature);
-        let callee = self.b.ins().iconst(I64, function as i64);
-        let call = self.b.ins().call_indirect(signature, callee, args);
-        self.b.inst_results(call)[0]
-    }
-
-    /// Tells the core where the running block begins.
-    fn tell_block(&mut self) {
-        let address = self.address_of(self.region.blocks[self.block].offset);
-        self.b.ins().store(MemFlags::trusted(), address, self.core, self.place.block);
-    }
-
-    /// Code that says that the operation was not completed.
-    fn fill_trap(&mut self, block: ir::Block) {
-        self.b.switch_to_block(block);
-        self.store_condition();
-        self.tell_block();
-        self.count(self.op as i64);
-        self.answer(std::ptr::from_ref(self.current()).addr());
-    }
-
-    /// Leaves behind the operation, which is completed.
-    fn leave_behind(&mut self, answer: usize) {
-        self.store_condition();
-        let address = self.behind();
-        self.b.ins().store(MemFlags::trusted(), address, self.core, self.place.counter);
-        self.count(self.op as i64 + 1);
-        self.answer(answer);
+        let op = self.number(std::ptr::from_ref(self.current()).addr() as u64);
+        let block = self.address_of(self.region.blocks[self.block].offset);
+        let executed = self.b.ins().iadd_imm_u(self.executed, self.op as i64);
+        let callee = self.number(function as u64);
+        let all = [&[self.core, op, block, executed], args].concat();
+        let call = self.b.ins().call_indirect(signature, callee, &all);
+        self.b.inst_results(call).to_vec()
     }
 
     fn count(&mut self, done: i64) {
@@ -543,83 +592,26 @@ impl<'a, O: Operation> Emitter<'a, O> {
         let join = self.b.create_block();
         self.step_to(join);
         self.b.switch_to_block(join);
-        self.registers = [None; 16];
+        self.forget();
         self.condition = Condition::Stored;
     }
 
     /// The condition code is stored.
     fn step_to(&mut self, join: ir::Block) {
-        self.tell_block();
-        let zero = self.b.ins().iconst(I8, 0);
-        self.b.ins().store(MemFlags::trusted(), zero, self.core, self.place.code_written);
-        let op = self.number(std::ptr::from_ref(self.current()).addr() as u64);
-        let answer = self.call(self.helpers.step, &[self.core, op]);
-        let other = self.b.create_block();
-        self.b.ins().brif(answer, other, &[], join, &[]);
-        // Everything is stored: what follows must not store it again.
-        let (condition, registers) = (self.condition, self.registers);
-        self.condition = Condition::Stored;
-
-        self.b.switch_to_block(other);
-        let (jumped, more) = (self.b.create_block(), self.b.create_block());
-        let is = self.b.ins().icmp_imm_u(IntCC::Equal, answer, Stepped::Jumped as i64);
-        self.b.ins().brif(is, jumped, &[], more, &[]);
-        self.b.switch_to_block(jumped);
-        self.tell_branch();
-        self.count(self.op as i64 + 1);
-        self.go();
-
-        self.b.switch_to_block(more);
-        let (end, more) = (self.b.create_block(), self.cold());
-        let is = self.b.ins().icmp_imm_u(IntCC::Equal, answer, Stepped::End as i64);
-        self.b.ins().brif(is, end, &[], more, &[]);
-        self.b.switch_to_block(end);
-        let address = self.behind();
-        self.b.ins().store(MemFlags::trusted(), address, self.core, self.place.counter);
-        self.count(self.op as i64 + 1);
-        self.go();
-
-        self.b.switch_to_block(more);
-        let (exit, trap) = (self.cold(), self.cold());
-        let is = self.b.ins().icmp_imm_u(IntCC::Equal, answer, Stepped::Exit as i64);
-        self.b.ins().brif(is, exit, &[], trap, &[]);
-        self.fill_trap(trap);
-        self.b.switch_to_block(exit);
-        self.leave_behind(EXIT);
-        (self.condition, self.registers) = (condition, registers);
-    }
-
-    fn tell_branch(&mut self) {
-        let here = self.here();
-        self.b.ins().store(MemFlags::trusted(), here, self.core, self.place.breaking_event);
-    }
-
-    /// Goes on at the program counter.
-    fn go(&mut self) {
-        let callee = self.b.import_signature(signature(CallConv::Tail));
-        let chain = self.b.ins().iconst(I64, self.chain as i64);
-        self.b.ins().return_call_indirect(callee, chain, &[self.core, self.requests, self.table]);
+        let answer = self.ask::<1>(self.helpers.step, &[])[0];
+        self.b.ins().brif(answer, self.out.answer, &[BlockArg::Value(answer)], join, &[]);
     }
 
     /// Goes on at an address in the region's page, counted from its start; everything is stored but the counter.
     fn leave_for(&mut self, offset: i64) {
-        let known = self.region.blocks.iter().position(|block| block.offset == offset);
-        match known {
-            Some(index) => {
-                let attention = self.place.attention(&mut self.b, self.core, self.requests);
-                let out = self.cold();
-                self.b.ins().brif(attention, out, &[], self.labels[index], &[]);
-                self.b.switch_to_block(out);
-                let address = self.address_of(offset);
-                self.b.ins().store(MemFlags::trusted(), address, self.core, self.place.counter);
-                self.answer(BETWEEN);
-            }
+        match self.region.blocks.iter().position(|block| block.offset == offset) {
+            Some(index) => self.b.ins().jump(self.labels[index], &[]),
             None => {
                 let address = self.address_of(offset);
                 self.b.ins().store(MemFlags::trusted(), address, self.core, self.place.counter);
-                self.go();
+                self.b.ins().jump(self.out.go, &[])
             }
-        }
+        };
         self.ended = true;
     }
 
@@ -638,12 +630,13 @@ impl<'a, O: Operation> Emitter<'a, O> {
             self.leave_for(behind);
             self.b.switch_to_block(yes);
         }
-        self.tell_branch();
+        let from = self.here();
+        self.b.ins().store(MemFlags::trusted(), from, self.core, self.place.breaking_event);
         match target {
             Target::Relative(distance) => self.leave_for(here.wrapping_add(distance)),
             Target::Address(address) => {
                 self.b.ins().store(MemFlags::trusted(), address, self.core, self.place.counter);
-                self.go();
+                self.b.ins().jump(self.out.go, &[]);
             }
         }
         self.ended = true;
@@ -661,9 +654,7 @@ impl<'a, O: Operation> Emitter<'a, O> {
 
     fn compute(&mut self, condition: Condition) -> Value {
         match condition {
-            Condition::Stored => {
-                self.b.ins().load(I8, MemFlags::trusted(), self.core, self.place.condition)
-            }
+            Condition::Stored => self.b.ins().load(I8, MemFlags::trusted(), self.core, self.place.condition),
             Condition::Known(code) => self.b.ins().iconst(I8, i64::from(code)),
             Condition::Order { a, b, signed } => {
                 let (less, greater) = orders(signed);
@@ -738,17 +729,15 @@ impl<'a, O: Operation> Emitter<'a, O> {
         }
     }
 
-    /// Traps in the interpreter if `when` holds, by executing the whole operation there and leaving the code.
+    /// Leaves the operation to the interpreter if `when` holds, by leaving the code before it.
     pub fn rarely(&mut self, when: Value) {
         let (rare, usual) = (self.cold(), self.b.create_block());
         self.b.ins().brif(when, rare, &[], usual, &[]);
         self.b.switch_to_block(rare);
         self.store_condition();
-        self.tell_block();
-        let address = self.here();
-        self.b.ins().store(MemFlags::trusted(), address, self.core, self.place.counter);
         self.count(self.op as i64);
-        self.answer(BETWEEN);
+        let here = self.here();
+        self.b.ins().jump(self.out.between, &[BlockArg::Value(here)]);
         self.b.switch_to_block(usual);
     }
 }

@@ -9,9 +9,12 @@ pub enum Error {
     /// The host gives no memory for code.
     #[error("cannot map memory for code: {0}; the host may forbid executable mappings")]
     Map(#[source] std::io::Error),
-    /// Code memory is used up; [`Jit::clear`](crate::Jit::clear) makes room.
-    #[error("the {0} bytes for code are used up")]
-    Full(usize),
+    /// The memory for code is used up.
+    #[error("the memory for code is used up")]
+    Full,
+    /// The thread that translates cannot be started.
+    #[error("cannot start the thread that translates: {0}")]
+    Thread(#[source] std::io::Error),
     /// The code generator failed.
     #[error("code generator: {0}")]
     Generator(String),

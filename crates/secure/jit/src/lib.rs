@@ -5,17 +5,25 @@
 //! is always in the core's own registers whenever anything but the next operation could look at it, so that an
 //! interruption is as precise as the interpreter's, and instruction counts are the same.
 //!
+//! | Piece | What it is |
+//! |---|---|
+//! | [`Translator`] | of a machine: translates regions on a thread of its own, keeps what became of them |
+//! | [`Runner`] | of a CPU: runs code, and has a table that leads from code to code |
+//! | [`Emitter`] | the vocabulary of a description |
+//!
 //! It knows no instruction set. It does not decide what is hot, and it decodes nothing.
 
+mod arena;
 mod chain;
-mod code;
 mod core;
 mod emit;
 mod error;
+mod run;
+mod translate;
 
-pub use chain::Chain;
-pub use code::{Code, Jit, Left};
-pub use core::{Core, Fields, SlotFields, Stepped, Stored, Term};
+pub use core::{At, Core, Fields, SlotFields, Stepped, Stored, Term};
 pub use cranelift_codegen::ir;
-pub use emit::{Block, Condition, Emitter, Operation, Place, Region, Target};
+pub use emit::{Block, Condition, Emitter, Operation, Region, Target};
 pub use error::Error;
+pub use run::{Left, Runner};
+pub use translate::{Code, Describe, Statistics, Translator};

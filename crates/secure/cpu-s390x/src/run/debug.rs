@@ -73,7 +73,8 @@ impl Vcpu {
             };
             let (end, done) = match block {
                 Some(block) => {
-                    let span = cpu.debug.as_ref().map_or(block.ops.len(), |debug| debug.span(addr, &block.ops));
+                    let span =
+                        cpu.debug.as_ref().map_or(block.ops.len(), |debug| debug.span(addr, &block.ops));
                     run_ops(cpu, &block.ops[..span.min(left as usize)])
                 }
                 None => match self.find(addr, mode) {
