@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use cloister_cpu_s390x::Tiering;
 
 use crate::compare::{Coverage, Verdict, compare, explain};
 use crate::forms::forms;
@@ -101,15 +102,16 @@ pub fn run(c: &Campaign) -> Result<Report> {
         let expected = outcomes(&oracle);
         report.oracle_time += started.elapsed();
         let started = Instant::now();
-        let mut stopped = BTreeMap::new();
-        let got = if c.self_check {
+        // Both back ends of the core; or QEMU a second time.
+        let mut runs = Vec::new();
+        if c.self_check {
             let reversed: Vec<u32> = order.iter().rev().copied().collect();
-            outcomes(&attempt(&cases, &image(&cases, &reversed, c.float), limit)?)
+            let records = attempt(&cases, &image(&cases, &reversed, c.float), limit)?;
+            runs.push(("", soft::Run { outcomes: outcomes(&records), ..soft::Run::default() }));
         } else {
-            let run = soft::run(&cases, &order, c.float)?;
-            stopped = run.stopped;
-            run.outcomes
-        };
+            runs.push(("", soft::run(&cases, &order, c.float, Tiering::Off)?));
+            runs.push(("translated: ", soft::run(&cases, &order, c.float, Tiering::AtOnce)?));
+        }
         report.core_time += started.elapsed();
         if let Some(slot) = order.iter().find(|n| expected[**n as usize].end == End::Missing) {
             bail!(
@@ -120,10 +122,20 @@ pub fn run(c: &Campaign) -> Result<Report> {
         }
         for slot in order.iter().map(|n| *n as usize) {
             let case = &cases[slot];
-            let verdict = match stopped.get(&(slot as u32)) {
-                Some(reason) => Verdict::Different(vec![format!("the core did not go on: {reason}")]),
-                None => compare(case, &expected[slot], &got[slot]),
-            };
+            let verdict = runs.iter().map(|(label, run)| {
+                let verdict = match run.stopped.get(&(slot as u32)) {
+                    Some(reason) => Verdict::Different(vec![format!("the core did not go on: {reason}")]),
+                    None => compare(case, &expected[slot], &run.outcomes[slot]),
+                };
+                match verdict {
+                    Verdict::Different(lines) => {
+                        Verdict::Different(lines.iter().map(|line| format!("{label}{line}")).collect())
+                    }
+                    other => other,
+                }
+            });
+            let verdict = verdict.reduce(|one, other| if matches!(one, Verdict::Same) { other } else { one });
+            let Some(verdict) = verdict else { continue };
             report.cases += 1;
             report.coverage.count(case, &expected[slot], &verdict);
             match &verdict {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use cloister_arch::s390x::{Exit, Psw, RunState, TimeMode, VmConfig, facility};
-use cloister_cpu_s390x::{CoreExit, FACILITIES, RunLimit, System};
+use cloister_cpu_s390x::{CoreExit, FACILITIES, RunLimit, System, Tiering};
 use cloister_memory::Storage;
 
 use crate::generate::Case;
@@ -22,6 +22,7 @@ const BUDGET_PER_CASE: u64 = 4_000;
 const MOST_STOPS: usize = 100;
 
 /// What the core made of a batch.
+#[derive(Default)]
 pub struct Run {
     /// Outcomes by slot.
     pub outcomes: Vec<Outcome>,
@@ -30,18 +31,17 @@ pub struct Run {
 }
 
 /// Runs the cases in this order.
-pub fn run(cases: &[Case], order: &[u32], float: bool) -> Result<Run> {
-    let mut out = Run { outcomes: Vec::new(), stopped: BTreeMap::new() };
+pub fn run(cases: &[Case], order: &[u32], float: bool, tiering: Tiering) -> Result<Run> {
+    let mut out = Run::default();
     let mut left = order;
     while !left.is_empty() {
         let storage = load(cases, left, float)?;
-        let reason = catch_unwind(AssertUnwindSafe(|| execute(&storage, left.len() as u64))).unwrap_or_else(
-            |panic| {
+        let reason = catch_unwind(AssertUnwindSafe(|| execute(&storage, left.len() as u64, tiering)))
+            .unwrap_or_else(|panic| {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
                 Ok(Some(format!("panic: {}", text.unwrap_or("without a message"))))
-            },
-        )?;
+            })?;
         let ram = storage.ram();
         let [(start, len), _] = ranges(cases.len());
         let mut bytes = vec![0; len as usize];
@@ -76,7 +76,7 @@ pub fn run(cases: &[Case], order: &[u32], float: bool) -> Result<Run> {
 pub fn has_float() -> bool {
     let forms = crate::forms::forms();
     let case = crate::generate::Generator::new(&forms, 0, &["lr".to_owned()], 0).case(0, 0);
-    run(&[case], &[0], true).is_ok_and(|run| run.stopped.is_empty())
+    run(&[case], &[0], true, Tiering::Off).is_ok_and(|run| run.stopped.is_empty())
 }
 
 fn load(cases: &[Case], order: &[u32], float: bool) -> Result<Arc<Storage>> {
@@ -89,7 +89,7 @@ fn load(cases: &[Case], order: &[u32], float: bool) -> Result<Arc<Storage>> {
 }
 
 /// Runs to the supervisor's last wait. A text says why it did not get there.
-fn execute(storage: &Arc<Storage>, cases: u64) -> Result<Option<String>> {
+fn execute(storage: &Arc<Storage>, cases: u64, tiering: Tiering) -> Result<Option<String>> {
     let mut facilities = [0; 4];
     for bit in FACILITIES {
         facility::set(&mut facilities, *bit, true);
@@ -105,6 +105,7 @@ fn execute(storage: &Arc<Storage>, cases: u64) -> Result<Option<String>> {
         uuid: [0; 16],
     };
     let system = System::new(config, Arc::clone(storage)).context("creating the core")?;
+    system.set_tiering(tiering);
     let mut state = system.state(0)?;
     state.psw = Psw { mask: START_MASK, addr: START };
     state.run_state = RunState::Operating;

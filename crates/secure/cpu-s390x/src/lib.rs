@@ -23,8 +23,10 @@ mod system;
 mod time;
 mod translate;
 
+pub use cloister_jit::Statistics;
 pub use decode::decode_any;
 pub use facility::{ABSENT, FACILITIES};
 pub use system::{
     CoreExit, Error, OperandFault, PageView, RunLimit, SecureGuest, System, UvcAnswer, UvcOperands,
 };
+pub use translate::Tiering;

@@ -172,6 +172,57 @@ pub(crate) fn lower(e: &mut E<'_>, op: &Op) -> bool {
             let value = fetch_relative(e, op, 4);
             e.set_register(op.r1, value);
         }
+        "lrvg" | "lrv" => {
+            let len = if entry.mnemonic == "lrvg" { 8 } else { 4 };
+            let address = ea(e, op);
+            let value = e.fetch(address, len);
+            if len == 8 {
+                let value = e.b.ins().bswap(value);
+                e.set_register(op.r1, value);
+            } else {
+                let value = e.b.ins().ireduce(I32, value);
+                let value = e.b.ins().bswap(value);
+                e.set_word(op.r1, value);
+            }
+        }
+        "strvg" => {
+            let address = ea(e, op);
+            let value = e.register(op.r1);
+            let value = e.b.ins().bswap(value);
+            e.store(address, 8, value);
+        }
+        "strv" => {
+            let address = ea(e, op);
+            let value = e.word(op.r1);
+            let value = e.b.ins().bswap(value);
+            let value = e.b.ins().uextend(I64, value);
+            e.store(address, 4, value);
+        }
+        "icm" | "icmy" if op.r2 == 15 => {
+            word(e, op, Word::M);
+            signed_word(e, op);
+        }
+        "pfd" | "pfdrl" | "niai" => {}
+        "mvc" if ss_len(op) <= 64 => {
+            let (first, second) = ss_addresses(e, op);
+            e.copy(first, second, ss_len(op));
+        }
+        // The idiom that clears storage.
+        "xc" if op.b == op.b2 && op.imm == i64::from(op.aux & 0xfff) => {
+            let (first, _) = ss_addresses(e, op);
+            let len = ss_len(op);
+            e.span(first, len, true, |e, pointer| {
+                e.zero(pointer, len);
+                e.store_condition_code(0);
+            });
+        }
+        "clc" if matches!(ss_len(op), 1 | 2 | 4 | 8) => {
+            let len = ss_len(op) as u8;
+            let (first, second) = ss_addresses(e, op);
+            let a = e.fetch(first, len);
+            let b = e.fetch(second, len);
+            e.set_condition(Condition::Order { a, b, signed: false });
+        }
         "lrvgr" => {
             let value = e.register(op.r2);
             let value = e.b.ins().bswap(value);
@@ -254,6 +305,37 @@ pub(crate) fn lower(e: &mut E<'_>, op: &Op) -> bool {
         "msg" => alu64(e, op, Mul, op.r1, Long::M),
         "msgf" => alu64(e, op, Mul, op.r1, Long::MSigned),
         "msgfi" | "mghi" => alu64(e, op, Mul, op.r1, Long::I),
+        "alcr" => carry32(e, op, AddLogical, Word::R),
+        "alc" => carry32(e, op, AddLogical, Word::M),
+        "alcgr" => carry64(e, op, AddLogical, Long::R),
+        "alcg" => carry64(e, op, AddLogical, Long::M),
+        "slbr" => carry32(e, op, SubLogical, Word::R),
+        "slb" => carry32(e, op, SubLogical, Word::M),
+        "slbgr" => carry64(e, op, SubLogical, Long::R),
+        "slbg" => carry64(e, op, SubLogical, Long::M),
+        "lcr" | "lpr" | "lnr" => {
+            let a = e.word(op.r2);
+            let value = negate(e, entry.mnemonic, a);
+            e.set_word(op.r1, value);
+        }
+        "lcgr" | "lpgr" | "lngr" => {
+            let a = e.register(op.r2);
+            let value = negate(e, entry.mnemonic, a);
+            e.set_register(op.r1, value);
+        }
+        "flogr" if op.r1 & 1 == 0 => {
+            let a = e.register(op.r2);
+            let count = e.b.ins().clz(a);
+            // Shifts take the amount modulo 64, and of zero nothing is left to be taken away.
+            let first = e.number(1 << 63);
+            let first = e.b.ins().ushr(first, count);
+            let rest = e.b.ins().band_not(a, first);
+            e.set_register(op.r1, count);
+            e.set_register(op.r1 + 1, rest);
+            let found = e.b.ins().icmp_imm_u(IntCC::NotEqual, a, 0);
+            let code = e.b.ins().ishl_imm_u(found, 1);
+            e.set_condition(Condition::Value(code));
+        }
         "mlgr" if op.r1 & 1 == 0 => {
             let (a, b) = (e.register(op.r1 + 1), e.register(op.r2));
             let high = e.b.ins().umulhi(a, b);
@@ -487,6 +569,18 @@ pub(crate) fn lower(e: &mut E<'_>, op: &Op) -> bool {
             let more = e.b.ins().icmp_imm_u(IntCC::NotEqual, value, 0);
             e.branch(Some(more), Target::Relative(op.imm));
         }
+        "brxh" | "brxle" => {
+            let (a, b, limit) = (e.word(op.r1), e.word(op.r2), e.word(op.r2 | 1));
+            let sum = e.b.ins().iadd(a, b);
+            e.set_word(op.r1, sum);
+            index_branch(e, op, sum, limit, entry.mnemonic == "brxh");
+        }
+        "brxhg" | "brxlg" => {
+            let (a, b, limit) = (e.register(op.r1), e.register(op.r2), e.register(op.r2 | 1));
+            let sum = e.b.ins().iadd(a, b);
+            e.set_register(op.r1, sum);
+            index_branch(e, op, sum, limit, entry.mnemonic == "brxhg");
+        }
         "crj" | "clrj" => {
             let (a, b) = (e.word(op.r1), e.word(op.r2));
             let order = Condition::Order { a, b, signed: entry.mnemonic == "crj" };
@@ -530,6 +624,89 @@ fn ea(e: &mut E<'_>, op: &Op) -> Value {
         (None, None) => return e.number(op.imm as u64),
     };
     if op.imm == 0 { sum } else { e.b.ins().iadd_imm_s(sum, op.imm) }
+}
+
+fn ss_len(op: &Op) -> u64 {
+    u64::from(op.aux >> 16 & 0xff) + 1
+}
+
+/// First and second operand of an SS-a instruction.
+fn ss_addresses(e: &mut E<'_>, op: &Op) -> (Value, Value) {
+    let first = address(e, op);
+    let offset = i64::from(op.aux & 0xfff);
+    let second = match base(e, op.b2) {
+        Some(value) => e.b.ins().iadd_imm_s(value, offset),
+        None => e.number(offset as u64),
+    };
+    (first, second)
+}
+
+fn index_branch(e: &mut E<'_>, op: &Op, sum: Value, limit: Value, high: bool) {
+    let code = if high { IntCC::SignedGreaterThan } else { IntCC::SignedLessThanOrEqual };
+    let taken = e.b.ins().icmp(code, sum, limit);
+    e.branch(Some(taken), Target::Relative(op.imm));
+}
+
+/// LOAD COMPLEMENT, POSITIVE and NEGATIVE.
+fn negate(e: &mut E<'_>, mnemonic: &str, a: Value) -> Value {
+    let kind = e.b.func.dfg.value_type(a);
+    let zero = e.b.ins().iconst(kind, 0);
+    match &mnemonic[..2] {
+        "lc" => alu(e, Alu::Sub, zero, a),
+        "lp" => {
+            let result = e.b.ins().iabs(a);
+            // Only the least number has no opposite.
+            let overflow = e.b.ins().icmp(IntCC::SignedLessThan, result, zero);
+            e.overflow(overflow);
+            e.set_condition(Condition::Overflow { result, overflow });
+            result
+        }
+        _ => {
+            let result = e.b.ins().iabs(a);
+            let result = e.b.ins().ineg(result);
+            signed(e, result);
+            result
+        }
+    }
+}
+
+fn carry32(e: &mut E<'_>, op: &Op, what: Alu, from: Word) {
+    let b = second32(e, op, from);
+    let a = e.word(op.r1);
+    let value = with_carry(e, what, a, b);
+    e.set_word(op.r1, value);
+}
+
+fn carry64(e: &mut E<'_>, op: &Op, what: Alu, from: Long) {
+    let b = second64(e, op, from);
+    let a = e.register(op.r1);
+    let value = with_carry(e, what, a, b);
+    e.set_register(op.r1, value);
+}
+
+/// Addition with carry, subtraction with borrow.
+fn with_carry(e: &mut E<'_>, what: Alu, a: Value, b: Value) -> Value {
+    let kind = e.b.func.dfg.value_type(a);
+    let carry = e.carry();
+    if what == Alu::AddLogical {
+        let carry = e.b.ins().uextend(kind, carry);
+        let half = e.b.ins().iadd(a, b);
+        let result = e.b.ins().iadd(half, carry);
+        let first = e.b.ins().icmp(IntCC::UnsignedLessThan, half, a);
+        let second = e.b.ins().icmp(IntCC::UnsignedLessThan, result, half);
+        let carry = e.b.ins().bor(first, second);
+        e.set_condition(Condition::Carry { result, carry });
+        return result;
+    }
+    let borrow = e.b.ins().bxor_imm_u(carry, 1);
+    let borrow = e.b.ins().uextend(kind, borrow);
+    let half = e.b.ins().isub(a, b);
+    let result = e.b.ins().isub(half, borrow);
+    let first = e.b.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, a, b);
+    let second = e.b.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, half, borrow);
+    let carry = e.b.ins().band(first, second);
+    e.set_condition(Condition::Carry { result, carry });
+    result
 }
 
 /// Base and displacement.
@@ -725,9 +902,8 @@ fn alu(e: &mut E<'_>, what: Alu, a: Value, b: Value) -> Value {
         Alu::Add | Alu::Sub => {
             let (result, overflow) =
                 if what == Alu::Add { e.b.ins().sadd_overflow(a, b) } else { e.b.ins().ssub_overflow(a, b) };
-            // It may have to trap.
-            e.rarely(overflow);
-            signed(e, result);
+            e.overflow(overflow);
+            e.set_condition(Condition::Overflow { result, overflow });
             result
         }
         Alu::AddLogical => {

@@ -12,7 +12,7 @@ use crate::decode;
 use crate::interrupt::nullifies;
 use crate::op::{Flow, Format, Op, Step, Trap};
 use crate::system::{CoreExit, Local, RunLimit, Store, ns_from_tod};
-use crate::translate::{Decoded, Ran, Translations};
+use crate::translate::{Decoded, Ran, Tiering, Translations};
 use cloister_arch::s390x::{Completion, Exit, Psw, program};
 use cloister_cpu::{BlockLink, CodeCache, CodeKey, Decode, request};
 use cloister_memory::{Shootdown, Storage};
@@ -98,6 +98,7 @@ impl Vcpu {
 
     fn run_entered(&mut self, limit: RunLimit, completion: Option<Completion>) -> CoreExit {
         let end = limit.instructions.map(|n| self.cpu.executed.saturating_add(n));
+        self.translations.at_once = self.cpu.env.translations.tiering() == Tiering::AtOnce;
         self.cpu.serve_flushes();
         self.cpu.prepare_debug();
         if let Err(exit) = self.cpu.complete(completion).and_then(|()| self.cpu.stop_behind_completed()) {
@@ -227,7 +228,7 @@ impl Vcpu {
                             Ran::Exit => break (End::Exit, done),
                             Ran::Trap { here, next, len } => break (End::Trap { here, next, len }, done),
                         }
-                    } else if block.warms() {
+                    } else if block.warms(self.translations.at_once) {
                         self.heat(addr, mode);
                         continue 'blocks;
                     }

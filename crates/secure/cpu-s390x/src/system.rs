@@ -6,12 +6,13 @@
 use crate::cpu::Cpu;
 use crate::dat::KEY_CHANGE;
 use crate::run::Vcpu;
-use crate::translate::Shared;
+use crate::translate::{Shared, Tiering};
 use cloister_arch::s390x::{
     Completion, CpuState, Exit, FloatingInterrupt, GuestDebug, IoInterrupt, LocalInterrupt, ResetKind,
     RunState, TimeMode, Translation, VmConfig, facility,
 };
 use cloister_cpu::{Clock, ClockMode, CpuRendezvous, Rendezvous, request};
+use cloister_jit::Statistics;
 use cloister_memory::{Shootdown, Storage};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -455,6 +456,16 @@ impl System {
         };
         let vcpus = (0..count).filter_map(vcpu).collect();
         Ok(Self { env, vcpus })
+    }
+
+    /// Decides when code is translated for the host. To be called before any CPU runs; later it has no effect.
+    pub fn set_tiering(&self, tiering: Tiering) {
+        self.env.translations.set_tiering(tiering);
+    }
+
+    /// What was translated so far; nothing if nothing was hot, or this host cannot.
+    pub fn translation_statistics(&self) -> Option<Statistics> {
+        self.env.translations.statistics()
     }
 
     /// The storage of the configuration.

@@ -7,7 +7,8 @@ use crate::lower::lower;
 use crate::op::{Flow, Op, Trap};
 use cloister_cpu::{CodeCache, CodeKey};
 use cloister_jit::{
-    At, Block, Code, Core, Fields, Left, Region, Runner, SlotFields, Stepped, Stored, Term, Translator,
+    At, Block, Code, Core, Fields, Left, Region, Runner, SlotFields, Statistics, Stepped, Stored, Term,
+    Translator,
 };
 use cloister_memory::Storage;
 use std::cell::Cell;
@@ -18,10 +19,10 @@ use std::sync::{Arc, OnceLock};
 const HOT: u32 = 256;
 const LOOK: u32 = 64;
 /// Executions after which it is translated with a hot one.
-const WARM: u32 = 16;
+const WARM: u32 = 128;
 /// Blocks and operations of one region.
-const REGION_BLOCKS: usize = 32;
-const REGION_OPS: u64 = 300;
+const REGION_BLOCKS: usize = 16;
+const REGION_OPS: u64 = 200;
 /// EA and BA in the mode of a block.
 const MODE_64: u64 = 3 << 12;
 
@@ -39,10 +40,10 @@ impl Decoded {
 
     /// Counts an execution. True: it is time to ask for code.
     #[inline(always)]
-    pub(crate) fn warms(&self) -> bool {
+    pub(crate) fn warms(&self, at_once: bool) -> bool {
         let heat = self.heat.get().wrapping_add(1);
         self.heat.set(heat);
-        heat % LOOK == 0 && heat >= HOT
+        heat % LOOK == 0 && heat >= HOT || at_once && heat == 1
     }
 
     #[inline(always)]
@@ -51,24 +52,42 @@ impl Decoded {
     }
 }
 
+/// When code is translated for the host; what it does is the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tiering {
+    /// Never.
+    Off,
+    /// When it is hot, beside the CPUs.
+    #[default]
+    Hot,
+    /// Before it is first executed, each block alone: for tests.
+    AtOnce,
+}
+
 /// The translations of a machine, made when the first block is hot; none if the host cannot.
 #[derive(Default)]
 pub(crate) struct Shared {
+    tiering: OnceLock<Tiering>,
     translator: OnceLock<Option<Arc<Translator<Cpu>>>>,
 }
 
-impl Drop for Shared {
-    fn drop(&mut self) {
-        if let Some(Some(translator)) = self.translator.get() {
-            tracing::info!("{:?}", translator.statistics());
-        }
-    }
-}
-
 impl Shared {
+    /// Decides, once.
+    pub(crate) fn set_tiering(&self, tiering: Tiering) {
+        let _ = self.tiering.set(tiering);
+    }
+
+    pub(crate) fn tiering(&self) -> Tiering {
+        *self.tiering.get_or_init(Tiering::default)
+    }
+
+    pub(crate) fn statistics(&self) -> Option<Statistics> {
+        self.translator.get().and_then(Option::as_ref).map(|translator| translator.statistics())
+    }
+
     fn get(&self, cpu: &Cpu) -> Option<&Arc<Translator<Cpu>>> {
         let made = self.translator.get_or_init(|| {
-            if std::env::var_os("CLOISTER_JIT").is_some_and(|word| word == "off") {
+            if self.tiering() == Tiering::Off {
                 return None;
             }
             Translator::new(cpu, fields(), &cpu.env.storage, lower)
@@ -83,6 +102,8 @@ impl Shared {
 #[derive(Default)]
 pub(crate) struct Translations {
     runner: Option<Runner<Cpu>>,
+    /// [`Tiering::AtOnce`].
+    pub(crate) at_once: bool,
 }
 
 impl Translations {
@@ -126,11 +147,18 @@ impl Translations {
                     block.code.set(Some(code));
                 }
             }
-            None if translator.covers(key.bits(), stamp) => {}
+            None if translator.hastens(key.bits()) => {}
             None => {
                 let mut region = Region { page: key.page(), stamp, blocks: Vec::new() };
                 collect(&mut region, translator, storage, blocks, addr, mode);
                 translator.ask(region);
+                if self.at_once {
+                    translator.finish();
+                    let code = translator.find(key.bits(), stamp);
+                    if let Some((block, _)) = blocks.get(storage, key) {
+                        block.code.set(code);
+                    }
+                }
             }
         }
     }
@@ -180,7 +208,8 @@ fn collect(
     while let Some(at) = waiting.pop_front() {
         let key = CodeKey::new(region.page, at & 0xfff, (mode >> 12) as u32);
         let Some((block, _)) = blocks.get(storage, key) else { continue };
-        if block.heat.get() < WARM || at != addr && translator.covers(key.bits(), region.stamp) {
+        if block.heat.get() < WARM && at != addr || at != addr && translator.covers(key.bits(), region.stamp)
+        {
             continue;
         }
         if region.blocks.len() >= REGION_BLOCKS || region.operations() + block.ops.len() as u64 > REGION_OPS {
@@ -220,6 +249,7 @@ fn fields() -> Fields<Cpu> {
             Term { field: |cpu| &cpu.psw.mask, right: 31, mask: 3, left: 12 },
             Term { field: |cpu| &cpu.psw.mask, right: 48, mask: 1, left: 14 },
         ],
+        overflow_traps: (|cpu| &cpu.psw.mask, 8 << 40),
         buffer: |cpu| &cpu.tlb,
         requests: |cpu| cpu.side.requests(),
         slot: SlotFields { read: |slot| &slot.read, write: |slot| &slot.write, addend: |slot| &slot.addend },

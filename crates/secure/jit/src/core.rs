@@ -78,6 +78,8 @@ pub struct Fields<C: Core> {
     pub context: fn(&C) -> &u64,
     /// What besides the address decides about a block: the OR of these terms.
     pub mode: Vec<Term<C>>,
+    /// A field, and the bit of it that makes an overflow trap.
+    pub overflow_traps: (fn(&C) -> &u64, u64),
     /// Translation lookaside buffer.
     pub buffer: fn(&C) -> &Box<[C::Slot; 512]>,
     /// Pending requests of other CPUs.

@@ -9,7 +9,7 @@ use crate::run::Helpers;
 use crate::translate::Describe;
 use cloister_memory::{CodeStamp, Ram};
 use cranelift_codegen::ir::condcodes::{CondCode, IntCC};
-use cranelift_codegen::ir::types::{I8, I16, I32, I64};
+use cranelift_codegen::ir::types::{I8, I16, I32, I64, I64X2};
 use cranelift_codegen::ir::{
     self, AbiParam, BlockArg, InstBuilder, JumpTableData, MemFlagsData as MemFlags, Type, Value,
 };
@@ -63,11 +63,14 @@ pub(crate) struct Place {
     recheck: i32,
     context: i32,
     buffer: i32,
-    slot_size: u64,
+    /// Binary logarithm of the size of an entry.
+    slot_shift: u32,
     slot_read: i32,
     slot_write: i32,
     slot_addend: i32,
     mode: Vec<(i32, u8, u64, u8)>,
+    /// Where, and which bit.
+    overflow_traps: (i32, u64),
     storage: i64,
     pub(crate) config: TargetFrontendConfig,
     /// The last offset at which eight bytes fit.
@@ -109,11 +112,15 @@ impl Place {
             recheck: place!(fields.recheck),
             context: place!(fields.context),
             buffer: place!(fields.buffer),
-            slot_size: size_of::<C::Slot>() as u64,
+            slot_shift: const {
+                assert!(size_of::<C::Slot>().is_power_of_two());
+                size_of::<C::Slot>().trailing_zeros()
+            },
             slot_read: slot!(fields.slot.read),
             slot_write: slot!(fields.slot.write),
             slot_addend: slot!(fields.slot.addend),
             mode,
+            overflow_traps: (place!((fields.overflow_traps.0)), fields.overflow_traps.1),
             config,
             storage: ram.start().addr().get() as i64,
             last: ram.reservation() as i64 - 8,
@@ -181,6 +188,13 @@ pub enum Condition {
         result: Value,
         /// The carry; for a subtraction: no borrow.
         carry: Value,
+    },
+    /// 3 for an overflow (a Boolean), else as the signed result compares with zero.
+    Overflow {
+        /// The result.
+        result: Value,
+        /// The overflow.
+        overflow: Value,
     },
     /// Computed, 8 bits.
     Value(Value),
@@ -516,6 +530,36 @@ impl<'a, O: Operation> Emitter<'a, O> {
         self.forget();
     }
 
+    /// Moves `len` bytes (at most 64) that do not overlap destructively; else, or where something misses, the
+    /// interpreter does it.
+    pub fn copy(&mut self, to: Value, from: Value, len: u64) {
+        self.store_condition();
+        self.condition = Condition::Stored;
+        let (source, hit) = self.translate(from, len, false);
+        let (target, hit2) = self.translate(to, len, true);
+        let distance = self.b.ins().isub(to, from);
+        let apart = self.b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, distance, len as i64);
+        let hits = self.b.ins().band(hit, hit2);
+        let fine = self.b.ins().band(hits, apart);
+        let (quick, slow, join) = (self.b.create_block(), self.cold(), self.b.create_block());
+        self.b.ins().brif(fine, quick, &[], slow, &[]);
+        self.b.switch_to_block(quick);
+        let (mut at, mut pieces) = (0, Vec::new());
+        while at < len {
+            let kind = width(1 << (len - at).min(8).ilog2());
+            pieces.push((at as i32, self.b.ins().load(kind, guest(), source, at as i32)));
+            at += u64::from(kind.bytes());
+        }
+        for (at, piece) in pieces {
+            self.b.ins().store(guest(), piece, target, at);
+        }
+        self.b.ins().jump(join, &[]);
+        self.b.switch_to_block(slow);
+        self.step_to(join);
+        self.b.switch_to_block(join);
+        self.forget();
+    }
+
     /// A big-endian value in guest storage.
     pub fn load_big(&mut self, pointer: Value, offset: i32, len: u8) -> Value {
         let kind = width(len);
@@ -535,13 +579,9 @@ impl<'a, O: Operation> Emitter<'a, O> {
     fn translate(&mut self, address: Value, len: u64, write: bool) -> (Value, Value) {
         let place = self.place;
         let flags = MemFlags::trusted();
-        let page = self.b.ins().ushr_imm_u(address, 12);
-        let index = self.b.ins().band_imm_u(page, 511);
-        let scaled = if place.slot_size.is_power_of_two() {
-            self.b.ins().ishl_imm_u(index, i64::from(place.slot_size.trailing_zeros()))
-        } else {
-            self.b.ins().imul_imm_u(index, place.slot_size as i64)
-        };
+        // Page number times size of an entry.
+        let shifted = self.b.ins().ushr_imm_u(address, 12 - i64::from(place.slot_shift));
+        let scaled = self.b.ins().band_imm_u(shifted, 511 << place.slot_shift);
         let slot = self.b.ins().iadd(self.buffer, scaled);
         // The page of the last byte: what crosses a page never matches.
         let last = if len == 1 { address } else { self.b.ins().iadd_imm_u(address, len as i64 - 1) };
@@ -669,6 +709,12 @@ impl<'a, O: Operation> Emitter<'a, O> {
                 let low = self.b.ins().icmp_imm_u(IntCC::NotEqual, result, 0);
                 self.b.ins().bor(high, low)
             }
+            Condition::Overflow { result, overflow } => {
+                let order = self.sign_of(result);
+                let order = self.compute(order);
+                let three = self.b.ins().iconst(I8, 3);
+                self.b.ins().select(overflow, three, order)
+            }
             Condition::Value(value) => value,
         }
     }
@@ -682,6 +728,9 @@ impl<'a, O: Operation> Emitter<'a, O> {
     /// As [`selected`](Self::selected), of another condition.
     pub fn selected_of(&mut self, condition: Condition, mask: u8) -> Result<Value, bool> {
         let mask = mask & 15;
+        if let Condition::Overflow { result, overflow } = condition {
+            return self.selected_of_overflow(result, overflow, mask);
+        }
         let relevant = match condition {
             Condition::Order { .. } => 14,
             Condition::NotZero(_) => 12,
@@ -722,6 +771,59 @@ impl<'a, O: Operation> Emitter<'a, O> {
         })
     }
 
+    fn selected_of_overflow(&mut self, result: Value, overflow: Value, mask: u8) -> Result<Value, bool> {
+        if mask == 0 || mask == 15 {
+            return Err(mask != 0);
+        }
+        let order = self.sign_of(result);
+        Ok(match (self.selected_of(order, mask & 14), mask & 1) {
+            (Ok(usual), 0) => self.b.ins().band_not(usual, overflow),
+            (Ok(usual), _) => self.b.ins().bor(usual, overflow),
+            (Err(true), _) => self.b.ins().bxor_imm_u(overflow, 1),
+            (Err(false), _) => overflow,
+        })
+    }
+
+    fn sign_of(&mut self, a: Value) -> Condition {
+        let kind = self.b.func.dfg.value_type(a);
+        let b = self.b.ins().iconst(kind, 0);
+        Condition::Order { a, b, signed: true }
+    }
+
+    /// Zeros, for [`span`](Self::span).
+    pub fn zero(&mut self, pointer: Value, len: u64) {
+        let zero = self.b.ins().iconst(I64, 0);
+        let wide = self.b.ins().splat(I64X2, zero);
+        let mut at = 0;
+        while at < len {
+            let piece = 1 << (len - at).min(16).ilog2();
+            let value = match piece {
+                16 => wide,
+                8 => zero,
+                _ => self.b.ins().ireduce(width(piece), zero),
+            };
+            self.b.ins().store(guest(), value, pointer, at as i32);
+            at += u64::from(piece);
+        }
+    }
+
+    /// Stores a condition code, for [`span`](Self::span).
+    pub fn store_condition_code(&mut self, code: u8) {
+        let code = self.b.ins().iconst(I8, i64::from(code));
+        self.b.ins().store(MemFlags::trusted(), code, self.core, self.place.condition);
+    }
+
+    /// The carry that the condition code tells of: 0 or 1, 8 bits.
+    pub fn carry(&mut self) -> Value {
+        match self.condition {
+            Condition::Carry { carry, .. } => carry,
+            other => {
+                let code = self.compute(other);
+                self.b.ins().ushr_imm_u(code, 1)
+            }
+        }
+    }
+
     fn store_condition(&mut self) {
         if !matches!(self.condition, Condition::Stored) {
             let value = self.compute(self.condition);
@@ -729,16 +831,33 @@ impl<'a, O: Operation> Emitter<'a, O> {
         }
     }
 
+    /// Leaves the operation to the interpreter if `overflow` holds and is to trap.
+    pub fn overflow(&mut self, overflow: Value) {
+        let (over, usual) = (self.cold(), self.b.create_block());
+        self.b.ins().brif(overflow, over, &[], usual, &[]);
+        self.b.switch_to_block(over);
+        let (at, mask) = self.place.overflow_traps;
+        let traps = self.b.ins().load(I64, MemFlags::trusted(), self.core, at);
+        let traps = self.b.ins().band_imm_s(traps, mask as i64);
+        self.leave_if(traps, usual);
+        self.b.switch_to_block(usual);
+    }
+
     /// Leaves the operation to the interpreter if `when` holds, by leaving the code before it.
     pub fn rarely(&mut self, when: Value) {
-        let (rare, usual) = (self.cold(), self.b.create_block());
+        let usual = self.b.create_block();
+        self.leave_if(when, usual);
+        self.b.switch_to_block(usual);
+    }
+
+    fn leave_if(&mut self, when: Value, usual: ir::Block) {
+        let rare = self.cold();
         self.b.ins().brif(when, rare, &[], usual, &[]);
         self.b.switch_to_block(rare);
         self.store_condition();
         self.count(self.op as i64);
         let here = self.here();
         self.b.ins().jump(self.out.between, &[BlockArg::Value(here)]);
-        self.b.switch_to_block(usual);
     }
 }
 

@@ -14,8 +14,7 @@ use cranelift_codegen::{Context, ir};
 use cranelift_frontend::FunctionBuilderContext;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// Bytes for code of one generation. There are two while CPUs go over to the next.
@@ -58,7 +57,21 @@ pub struct Translator<C: Core> {
     pub(crate) number: AtomicU32,
     storage: Arc<Storage>,
     state: Mutex<State<C::Op>>,
-    jobs: SyncSender<Job<C::Op>>,
+    work: Arc<Work<C::Op>>,
+    /// A region is done.
+    done: Condvar,
+}
+
+/// Regions that wait to be translated.
+struct Work<O> {
+    jobs: Mutex<Jobs<O>>,
+    more: Condvar,
+}
+
+struct Jobs<O> {
+    waiting: Vec<Job<O>>,
+    /// Nobody will ask any more.
+    over: bool,
 }
 
 /// Code that is forgotten together.
@@ -72,9 +85,9 @@ pub(crate) struct Generation<O> {
 struct State<O> {
     generation: Arc<Generation<O>>,
     /// The one before, to see whether a CPU still has it.
-    last: std::sync::Weak<Generation<O>>,
+    last: Weak<Generation<O>>,
     known: HashMap<u64, (CodeStamp, Code)>,
-    /// Keys of blocks that are being translated.
+    /// Keys of blocks that are to be translated.
     waiting: HashSet<u64>,
     /// Counts how often everything was forgotten; what was asked for before does not count any more.
     epoch: u32,
@@ -84,6 +97,8 @@ struct State<O> {
 struct Job<O> {
     region: Region<O>,
     epoch: u32,
+    /// How often somebody wanted it.
+    weight: u32,
 }
 
 /// What the thread has.
@@ -111,20 +126,24 @@ impl<C: Core> Translator<C> {
     ) -> Result<Arc<Self>, Error> {
         let mut generator = Generator::new(core, &fields, storage, describe)?;
         let generation = Arc::new(generator.generation(1)?);
-        let (jobs, work) = sync_channel(WAITING);
+        let work = Arc::new(Work {
+            jobs: Mutex::new(Jobs { waiting: Vec::new(), over: false }),
+            more: Condvar::new(),
+        });
         let translator = Arc::new(Self {
             fields,
             number: AtomicU32::new(1),
             storage: Arc::clone(storage),
             state: Mutex::new(State {
                 generation,
-                last: std::sync::Weak::new(),
+                last: Weak::new(),
                 known: HashMap::new(),
                 waiting: HashSet::new(),
                 epoch: 0,
                 statistics: Statistics { most: 2 * ROOM, ..Statistics::default() },
             }),
-            jobs,
+            work: Arc::clone(&work),
+            done: Condvar::new(),
         });
         let weak = Arc::downgrade(&translator);
         std::thread::Builder::new()
@@ -138,6 +157,19 @@ impl<C: Core> Translator<C> {
     pub fn find(&self, key: u64, stamp: CodeStamp) -> Option<Code> {
         let state = lock(&self.state);
         state.known.get(&key).filter(|(of, _)| *of == stamp).map(|(_, code)| *code)
+    }
+
+    /// Whether a block waits to be translated; somebody wants it, which is counted.
+    pub fn hastens(&self, key: u64) -> bool {
+        if !lock(&self.state).waiting.contains(&key) {
+            return false;
+        }
+        let mut jobs = lock(&self.work.jobs);
+        let of_key = |job: &&mut Job<C::Op>| job.region.blocks.iter().any(|block| block.key == key);
+        if let Some(job) = jobs.waiting.iter_mut().find(of_key) {
+            job.weight += 1;
+        }
+        true
     }
 
     /// Whether a block has code or will have.
@@ -154,8 +186,12 @@ impl<C: Core> Translator<C> {
         let keys: Vec<u64> = region.blocks.iter().map(|block| block.key).collect();
         let mut state = lock(&self.state);
         state.waiting.extend(&keys);
-        let job = Job { region, epoch: state.epoch };
-        if self.jobs.try_send(job).is_err() {
+        let job = Job { region, epoch: state.epoch, weight: 0 };
+        let mut jobs = lock(&self.work.jobs);
+        if jobs.waiting.len() < WAITING {
+            jobs.waiting.push(job);
+            self.work.more.notify_one();
+        } else {
             keys.iter().for_each(|key| _ = state.waiting.remove(key));
         }
     }
@@ -165,6 +201,14 @@ impl<C: Core> Translator<C> {
         let mut state = lock(&self.state);
         state.known.clear();
         state.epoch += 1;
+    }
+
+    /// Waits until nothing waits to be translated.
+    pub fn finish(&self) {
+        let mut state = lock(&self.state);
+        while !state.waiting.is_empty() {
+            state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// What was translated.
@@ -179,7 +223,7 @@ impl<C: Core> Translator<C> {
     }
 
     /// Takes what the thread has made of a region.
-    fn take(&self, Job { region, epoch }: &Job<C::Op>, code: Result<Code, Error>, time: Duration) {
+    fn take(&self, Job { region, epoch, .. }: &Job<C::Op>, code: Result<Code, Error>, time: Duration) {
         let mut state = lock(&self.state);
         for block in &region.blocks {
             state.waiting.remove(&block.key);
@@ -196,6 +240,30 @@ impl<C: Core> Translator<C> {
             Err(why) => tracing::debug!("a region of page {:#x} is not translated: {why}", region.page),
         }
         state.statistics.time += time;
+        self.done.notify_all();
+    }
+}
+
+impl<C: Core> Drop for Translator<C> {
+    fn drop(&mut self) {
+        lock(&self.work.jobs).over = true;
+        self.work.more.notify_one();
+    }
+}
+
+impl<O> Work<O> {
+    /// What was wanted most often, and of that the newest; nothing at the end.
+    fn next(&self) -> Option<Job<O>> {
+        let mut jobs = lock(&self.jobs);
+        loop {
+            if jobs.over {
+                return None;
+            }
+            if let Some((most, _)) = jobs.waiting.iter().enumerate().max_by_key(|(_, job)| job.weight) {
+                return Some(jobs.waiting.swap_remove(most));
+            }
+            jobs = self.more.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 }
 
@@ -212,9 +280,8 @@ impl<C: Core> Generator<C> {
         let fail = |why: &dyn std::fmt::Display| Error::Generator(why.to_string());
         let mut flags = settings::builder();
         for (name, value) in [
-            // Translation takes longer than what is translated runs, so it is the faster one of two that pays.
+            // What the optimiser would find is little: blocks are short. It takes a third of the time.
             ("opt_level", "none"),
-            ("regalloc_algorithm", "single_pass"),
             ("preserve_frame_pointers", "true"),
             ("enable_probestack", "false"),
             ("unwind_info", "false"),
@@ -268,8 +335,8 @@ impl<C: Core> Generator<C> {
     }
 
     /// Translates until nobody asks any more.
-    fn work(&mut self, jobs: &Receiver<Job<C::Op>>, translator: &std::sync::Weak<Translator<C>>) {
-        while let Ok(job) = jobs.recv() {
+    fn work(&mut self, work: &Work<C::Op>, translator: &Weak<Translator<C>>) {
+        while let Some(job) = work.next() {
             let Some(translator) = translator.upgrade() else { return };
             let started = Instant::now();
             let code = self.translate(&translator, &job.region);
@@ -281,6 +348,9 @@ impl<C: Core> Generator<C> {
         let Some(record) = translator.storage.record(region.page) else {
             return Err(Error::Generator("a page that is not there".into()));
         };
+        if record.code_stamp() != region.stamp {
+            return Err(Error::Generator("it has changed".into()));
+        }
         let stamp = std::ptr::from_ref(record.code_stamp_cell()).addr();
         loop {
             let generation = translator.generation();
