@@ -46,18 +46,22 @@ impl Table {
     }
 }
 
-/// From the host's calling convention to that of code: one parameter more, the code itself.
+/// From the host's calling convention to that of code: two parameters more, the code itself and the core.
 pub(crate) fn enter(func: &mut ir::Function, context: &mut FunctionBuilderContext, place: &Place) {
     func.signature = signature(CallConv::SystemV);
-    func.signature.params.push(AbiParam::new(I64));
+    func.signature.params.extend([AbiParam::new(I64); 2]);
     let mut b = FunctionBuilder::new(func, context);
     let block = b.create_block();
     b.append_block_params_for_function_params(block);
     b.switch_to_block(block);
     let params = b.block_params(block).to_vec();
     let callee = b.import_signature(signature(CallConv::Tail));
-    let call = b.ins().call_indirect(callee, params[4], &params[..4]);
+    // The register belongs to the caller.
+    let kept = b.ins().get_pinned_reg(I64);
+    b.ins().set_pinned_reg(params[4]);
+    let call = b.ins().call_indirect(callee, params[3], &params[..3]);
     let result = b.inst_results(call)[0];
+    b.ins().set_pinned_reg(kept);
     b.ins().return_(&[result]);
     b.seal_all_blocks();
     b.finalize(place.config);
@@ -74,7 +78,7 @@ pub(crate) fn find(func: &mut ir::Function, context: &mut FunctionBuilderContext
     b.append_block_params_for_function_params(start);
     b.switch_to_block(start);
     let params = b.block_params(start).to_vec();
-    let [core, table] = [params[0], params[2]];
+    let (core, table) = (b.ins().get_pinned_reg(I64), params[1]);
     let address = b.ins().load(I64, flags, core, place.counter);
     let index = b.ins().ushr_imm_u(address, 1);
     let index = b.ins().band_imm_u(index, ENTRIES as i64 - 1);
@@ -94,7 +98,7 @@ pub(crate) fn find(func: &mut ir::Function, context: &mut FunctionBuilderContext
     let code = b.ins().load(I64, flags, entry, offset_of!(Chain, code) as i32);
     let number = b.ins().load(I64, flags, entry, offset_of!(Chain, entry) as i32);
     let callee = b.import_signature(signature(CallConv::Tail));
-    b.ins().return_call_indirect(callee, code, &[core, params[1], table, number]);
+    b.ins().return_call_indirect(callee, code, &[params[0], table, number]);
 
     b.switch_to_block(back);
     let answer = b.ins().iconst(I64, BETWEEN as i64);

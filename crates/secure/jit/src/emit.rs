@@ -156,10 +156,10 @@ pub(crate) const EXIT: usize = 1;
 /// Among the answers of helpers: go on at the program counter.
 pub(crate) const GO: usize = 2;
 
-/// Core, requests, table, number of the block: what all code gets.
+/// Requests, table, number of the block: what all code gets. The core is in the pinned register.
 pub(crate) fn signature(convention: CallConv) -> ir::Signature {
     let mut signature = ir::Signature::new(convention);
-    signature.params.extend([AbiParam::new(I64); 4]);
+    signature.params.extend([AbiParam::new(I64); 3]);
     signature.returns.push(AbiParam::new(I64));
     signature
 }
@@ -219,14 +219,14 @@ pub struct Emitter<'a, O> {
     labels: Vec<ir::Block>,
     /// Ways out that all blocks share.
     out: Out,
-    core: Value,
+    /// The core, as far as it is known in the running block of code: it has a register of its own, and keeping it in
+    /// another from block to block would only cost.
+    core: Option<Value>,
     requests: Value,
-    stamp: Value,
+    /// Where the stamp of the page is.
+    stamp: usize,
     /// Address of the page.
     start: Value,
-    buffer: Value,
-    /// Instructions executed before the block.
-    executed: Value,
     /// Registers that are known, whole and their low halves.
     registers: [Option<Value>; 16],
     words: [Option<Value>; 16],
@@ -266,16 +266,14 @@ impl<'a, O: Operation> Emitter<'a, O> {
         b.append_block_params_for_function_params(entry);
         b.switch_to_block(entry);
         let params = b.block_params(entry).to_vec();
-        let core = params[0];
+        let core = b.ins().get_pinned_reg(I64);
         let counter = b.ins().load(I64, flags, core, place.counter);
         let start = b.ins().band_imm_s(counter, !0xfff);
-        let buffer = b.ins().load(I64, flags, core, place.buffer);
-        let stamp = b.ins().iconst(I64, stamp as i64);
         let labels: Vec<ir::Block> = region.blocks.iter().map(|_| b.create_block()).collect();
         if let [only] = labels[..] {
             b.ins().jump(only, &[]);
         } else {
-            let number = b.ins().ireduce(I32, params[3]);
+            let number = b.ins().ireduce(I32, params[2]);
             let calls: Vec<_> = labels.iter().map(|label| b.func.dfg.block_call(*label, &[])).collect();
             let table = b.create_jump_table(JumpTableData::new(calls[0], &calls));
             b.ins().br_table(number, table);
@@ -288,12 +286,10 @@ impl<'a, O: Operation> Emitter<'a, O> {
             region,
             labels,
             out,
-            core,
-            requests: params[1],
+            core: None,
+            requests: params[0],
             stamp,
             start,
-            buffer,
-            executed: start,
             registers: [None; 16],
             words: [None; 16],
             condition: Condition::Stored,
@@ -321,20 +317,19 @@ impl<'a, O: Operation> Emitter<'a, O> {
                 emitter.leave_for(end);
             }
         }
-        emitter.ways_out(find, params[2]);
+        emitter.ways_out(find, params[1]);
         emitter.b.seal_all_blocks();
         emitter.b.finalize(place.config);
     }
 
     fn ways_out(&mut self, find: usize, table: Value) {
-        let flags = MemFlags::trusted();
         let Out { go, between, answer } = self.out;
+        let address = self.b.append_block_param(between, I64);
+        self.switch(between);
+        self.put(address, self.place.counter);
         let b = &mut self.b;
         b.set_cold_block(between);
         b.set_cold_block(answer);
-        let address = b.append_block_param(between, I64);
-        b.switch_to_block(between);
-        b.ins().store(flags, address, self.core, self.place.counter);
         let code = b.ins().iconst(I64, BETWEEN as i64);
         b.ins().return_(&[code]);
 
@@ -349,7 +344,7 @@ impl<'a, O: Operation> Emitter<'a, O> {
         b.switch_to_block(go);
         let callee = b.import_signature(signature(CallConv::Tail));
         let find = b.ins().iconst(I64, find as i64);
-        b.ins().return_call_indirect(callee, find, &[self.core, self.requests, table, table]);
+        b.ins().return_call_indirect(callee, find, &[self.requests, table, table]);
     }
 
     /// Begins a block: back to the core if anything wants to be looked at, if the block would not end in time, or if
@@ -357,30 +352,58 @@ impl<'a, O: Operation> Emitter<'a, O> {
     fn begin(&mut self, index: usize) {
         let place = self.place;
         let block = &self.region.blocks[index];
-        self.b.switch_to_block(self.labels[index]);
+        self.switch(self.labels[index]);
         self.block = index;
         self.forget();
         self.condition = Condition::Stored;
         self.ended = false;
         let flags = MemFlags::trusted();
-        self.executed = self.b.ins().load(I64, flags, self.core, place.executed);
-        let until = self.b.ins().load(I64, flags, self.core, place.until);
-        let after = self.b.ins().iadd_imm_u(self.executed, block.ops.len() as i64);
+        let executed = self.get(I64, place.executed);
+        let until = self.get(I64, place.until);
+        let after = self.b.ins().iadd_imm_u(executed, block.ops.len() as i64);
         let late = self.b.ins().icmp(IntCC::UnsignedGreaterThan, after, until);
-        let recheck = self.b.ins().load(I8, flags, self.core, place.recheck);
+        let recheck = self.get(I8, place.recheck);
         let late = self.b.ins().bor(late, recheck);
         let late = self.b.ins().uextend(I32, late);
         let requests = self.b.ins().load(I32, flags, self.requests, 0);
-        let stamp = self.b.ins().load(I32, flags, self.stamp, 0);
+        let stamp = self.number(self.stamp as u64);
+        let stamp = self.b.ins().load(I32, flags, stamp, 0);
         let changed = self.b.ins().bxor_imm_u(stamp, i64::from(self.region.stamp));
         let look = self.b.ins().bor(requests, changed);
         let look = self.b.ins().bor(look, late);
         let (stay, leave) = (self.b.create_block(), self.cold());
         self.b.ins().brif(look, leave, &[], stay, &[]);
-        self.b.switch_to_block(leave);
+        self.switch(leave);
         let address = self.address_of(block.offset);
         self.b.ins().jump(self.out.between, &[BlockArg::Value(address)]);
-        self.b.switch_to_block(stay);
+        self.switch(stay);
+    }
+
+    /// The count of instructions after so many of the block. What is in the core is exact at its beginning.
+    fn executed(&mut self, done: i64) -> Value {
+        let executed = self.get(I64, self.place.executed);
+        self.b.ins().iadd_imm_u(executed, done)
+    }
+
+    fn switch(&mut self, block: ir::Block) {
+        self.b.switch_to_block(block);
+        self.core = None;
+    }
+
+    fn core(&mut self) -> Value {
+        let b = &mut self.b;
+        *self.core.get_or_insert_with(|| b.ins().get_pinned_reg(I64))
+    }
+
+    /// A field of the core.
+    fn get(&mut self, kind: Type, at: i32) -> Value {
+        let core = self.core();
+        self.b.ins().load(kind, MemFlags::trusted(), core, at)
+    }
+
+    fn put(&mut self, value: Value, at: i32) {
+        let core = self.core();
+        self.b.ins().store(MemFlags::trusted(), value, core, at);
     }
 
     fn current(&self) -> &'a O {
@@ -409,7 +432,7 @@ impl<'a, O: Operation> Emitter<'a, O> {
             return value;
         }
         let at = self.place.registers + number as i32 * 8;
-        let value = self.b.ins().load(I64, MemFlags::trusted(), self.core, at);
+        let value = self.get(I64, at);
         self.registers[number] = Some(value);
         value
     }
@@ -418,7 +441,7 @@ impl<'a, O: Operation> Emitter<'a, O> {
     pub fn set_register(&mut self, number: u8, value: Value) {
         let number = usize::from(number & 15);
         let at = self.place.registers + number as i32 * 8;
-        self.b.ins().store(MemFlags::trusted(), value, self.core, at);
+        self.put(value, at);
         self.registers[number] = Some(value);
         self.words[number] = None;
     }
@@ -432,12 +455,7 @@ impl<'a, O: Operation> Emitter<'a, O> {
         let value = match self.registers[number] {
             Some(value) => self.b.ins().ireduce(I32, value),
             // Registers are in the host's byte order, which is little-endian.
-            None => self.b.ins().load(
-                I32,
-                MemFlags::trusted(),
-                self.core,
-                self.place.registers + number as i32 * 8,
-            ),
+            None => self.get(I32, self.place.registers + number as i32 * 8),
         };
         self.words[number] = Some(value);
         value
@@ -447,7 +465,7 @@ impl<'a, O: Operation> Emitter<'a, O> {
     pub fn set_word(&mut self, number: u8, value: Value) {
         let number = usize::from(number & 15);
         let at = self.place.registers + number as i32 * 8;
-        self.b.ins().store(MemFlags::trusted(), value, self.core, at);
+        self.put(value, at);
         self.registers[number] = None;
         self.words[number] = Some(value);
     }
@@ -478,11 +496,11 @@ impl<'a, O: Operation> Emitter<'a, O> {
         let result = self.b.append_block_param(join, I64);
         self.b.ins().brif(hit, fast, &[], slow, &[]);
 
-        self.b.switch_to_block(fast);
+        self.switch(fast);
         let value = self.load_big(pointer, 0, len);
         self.b.ins().jump(join, &[BlockArg::Value(value)]);
 
-        self.b.switch_to_block(slow);
+        self.switch(slow);
         self.store_condition();
         let function = self.helpers.fetch[len.trailing_zeros() as usize % 4];
         let [value, trapped] = self.ask::<2>(function, &[address])[..] else { return result };
@@ -490,7 +508,7 @@ impl<'a, O: Operation> Emitter<'a, O> {
         let (value, op) = (BlockArg::Value(value), BlockArg::Value(op));
         self.b.ins().brif(trapped, self.out.answer, &[op], join, &[value]);
 
-        self.b.switch_to_block(join);
+        self.switch(join);
         result
     }
 
@@ -500,17 +518,17 @@ impl<'a, O: Operation> Emitter<'a, O> {
         let (fast, slow, join) = (self.b.create_block(), self.cold(), self.b.create_block());
         self.b.ins().brif(hit, fast, &[], slow, &[]);
 
-        self.b.switch_to_block(fast);
+        self.switch(fast);
         self.store_big(pointer, 0, len, value);
         self.b.ins().jump(join, &[]);
 
-        self.b.switch_to_block(slow);
+        self.switch(slow);
         self.store_condition();
         let function = self.helpers.store[len.trailing_zeros() as usize % 4];
         let answer = self.ask::<1>(function, &[address, value])[0];
         self.b.ins().brif(answer, self.out.answer, &[BlockArg::Value(answer)], join, &[]);
 
-        self.b.switch_to_block(join);
+        self.switch(join);
     }
 
     /// An access to `len` bytes (at most a page) in one piece: `fast` gets a pointer for [`load_big`](Self::load_big)
@@ -521,12 +539,12 @@ impl<'a, O: Operation> Emitter<'a, O> {
         let (pointer, hit) = self.translate(address, len, write);
         let (quick, slow, join) = (self.b.create_block(), self.cold(), self.b.create_block());
         self.b.ins().brif(hit, quick, &[], slow, &[]);
-        self.b.switch_to_block(quick);
+        self.switch(quick);
         fast(self, pointer);
         self.b.ins().jump(join, &[]);
-        self.b.switch_to_block(slow);
+        self.switch(slow);
         self.step_to(join);
-        self.b.switch_to_block(join);
+        self.switch(join);
         self.forget();
     }
 
@@ -543,7 +561,7 @@ impl<'a, O: Operation> Emitter<'a, O> {
         let fine = self.b.ins().band(hits, apart);
         let (quick, slow, join) = (self.b.create_block(), self.cold(), self.b.create_block());
         self.b.ins().brif(fine, quick, &[], slow, &[]);
-        self.b.switch_to_block(quick);
+        self.switch(quick);
         let (mut at, mut pieces) = (0, Vec::new());
         while at < len {
             let kind = width(1 << (len - at).min(8).ilog2());
@@ -554,9 +572,9 @@ impl<'a, O: Operation> Emitter<'a, O> {
             self.b.ins().store(guest(), piece, target, at);
         }
         self.b.ins().jump(join, &[]);
-        self.b.switch_to_block(slow);
+        self.switch(slow);
         self.step_to(join);
-        self.b.switch_to_block(join);
+        self.switch(join);
         self.forget();
     }
 
@@ -582,11 +600,12 @@ impl<'a, O: Operation> Emitter<'a, O> {
         // Page number times size of an entry.
         let shifted = self.b.ins().ushr_imm_u(address, 12 - i64::from(place.slot_shift));
         let scaled = self.b.ins().band_imm_u(shifted, 511 << place.slot_shift);
-        let slot = self.b.ins().iadd(self.buffer, scaled);
+        let buffer = self.get(I64, place.buffer);
+        let slot = self.b.ins().iadd(buffer, scaled);
         // The page of the last byte: what crosses a page never matches.
         let last = if len == 1 { address } else { self.b.ins().iadd_imm_u(address, len as i64 - 1) };
         let page = self.b.ins().band_imm_s(last, !0xfff);
-        let context = self.b.ins().load(I64, flags, self.core, place.context);
+        let context = self.get(I64, place.context);
         let tag = self.b.ins().bor(page, context);
         let at = if write { place.slot_write } else { place.slot_read };
         let found = self.b.ins().load(I64, flags, slot, at);
@@ -610,16 +629,16 @@ impl<'a, O: Operation> Emitter<'a, O> {
         let signature = self.b.import_signature(signature);
         let op = self.number(std::ptr::from_ref(self.current()).addr() as u64);
         let block = self.address_of(self.region.blocks[self.block].offset);
-        let executed = self.b.ins().iadd_imm_u(self.executed, self.op as i64);
+        let executed = self.executed(self.op as i64);
         let callee = self.number(function as u64);
-        let all = [&[self.core, op, block, executed], args].concat();
+        let all = [&[self.core(), op, block, executed], args].concat();
         let call = self.b.ins().call_indirect(signature, callee, &all);
         self.b.inst_results(call).to_vec()
     }
 
     fn count(&mut self, done: i64) {
-        let executed = self.b.ins().iadd_imm_u(self.executed, done);
-        self.b.ins().store(MemFlags::trusted(), executed, self.core, self.place.executed);
+        let executed = self.executed(done);
+        self.put(executed, self.place.executed);
     }
 
     fn retire(&mut self) {
@@ -631,7 +650,7 @@ impl<'a, O: Operation> Emitter<'a, O> {
         self.store_condition();
         let join = self.b.create_block();
         self.step_to(join);
-        self.b.switch_to_block(join);
+        self.switch(join);
         self.forget();
         self.condition = Condition::Stored;
     }
@@ -648,7 +667,7 @@ impl<'a, O: Operation> Emitter<'a, O> {
             Some(index) => self.b.ins().jump(self.labels[index], &[]),
             None => {
                 let address = self.address_of(offset);
-                self.b.ins().store(MemFlags::trusted(), address, self.core, self.place.counter);
+                self.put(address, self.place.counter);
                 self.b.ins().jump(self.out.go, &[])
             }
         };
@@ -666,16 +685,16 @@ impl<'a, O: Operation> Emitter<'a, O> {
         if let Some(taken) = taken {
             let (yes, no) = (self.b.create_block(), self.b.create_block());
             self.b.ins().brif(taken, yes, &[], no, &[]);
-            self.b.switch_to_block(no);
+            self.switch(no);
             self.leave_for(behind);
-            self.b.switch_to_block(yes);
+            self.switch(yes);
         }
         let from = self.here();
-        self.b.ins().store(MemFlags::trusted(), from, self.core, self.place.breaking_event);
+        self.put(from, self.place.breaking_event);
         match target {
             Target::Relative(distance) => self.leave_for(here.wrapping_add(distance)),
             Target::Address(address) => {
-                self.b.ins().store(MemFlags::trusted(), address, self.core, self.place.counter);
+                self.put(address, self.place.counter);
                 self.b.ins().jump(self.out.go, &[]);
             }
         }
@@ -694,7 +713,7 @@ impl<'a, O: Operation> Emitter<'a, O> {
 
     fn compute(&mut self, condition: Condition) -> Value {
         match condition {
-            Condition::Stored => self.b.ins().load(I8, MemFlags::trusted(), self.core, self.place.condition),
+            Condition::Stored => self.get(I8, self.place.condition),
             Condition::Known(code) => self.b.ins().iconst(I8, i64::from(code)),
             Condition::Order { a, b, signed } => {
                 let (less, greater) = orders(signed);
@@ -810,7 +829,7 @@ impl<'a, O: Operation> Emitter<'a, O> {
     /// Stores a condition code, for [`span`](Self::span).
     pub fn store_condition_code(&mut self, code: u8) {
         let code = self.b.ins().iconst(I8, i64::from(code));
-        self.b.ins().store(MemFlags::trusted(), code, self.core, self.place.condition);
+        self.put(code, self.place.condition);
     }
 
     /// The carry that the condition code tells of: 0 or 1, 8 bits.
@@ -827,7 +846,7 @@ impl<'a, O: Operation> Emitter<'a, O> {
     fn store_condition(&mut self) {
         if !matches!(self.condition, Condition::Stored) {
             let value = self.compute(self.condition);
-            self.b.ins().store(MemFlags::trusted(), value, self.core, self.place.condition);
+            self.put(value, self.place.condition);
         }
     }
 
@@ -835,25 +854,25 @@ impl<'a, O: Operation> Emitter<'a, O> {
     pub fn overflow(&mut self, overflow: Value) {
         let (over, usual) = (self.cold(), self.b.create_block());
         self.b.ins().brif(overflow, over, &[], usual, &[]);
-        self.b.switch_to_block(over);
+        self.switch(over);
         let (at, mask) = self.place.overflow_traps;
-        let traps = self.b.ins().load(I64, MemFlags::trusted(), self.core, at);
+        let traps = self.get(I64, at);
         let traps = self.b.ins().band_imm_s(traps, mask as i64);
         self.leave_if(traps, usual);
-        self.b.switch_to_block(usual);
+        self.switch(usual);
     }
 
     /// Leaves the operation to the interpreter if `when` holds, by leaving the code before it.
     pub fn rarely(&mut self, when: Value) {
         let usual = self.b.create_block();
         self.leave_if(when, usual);
-        self.b.switch_to_block(usual);
+        self.switch(usual);
     }
 
     fn leave_if(&mut self, when: Value, usual: ir::Block) {
         let rare = self.cold();
         self.b.ins().brif(when, rare, &[], usual, &[]);
-        self.b.switch_to_block(rare);
+        self.switch(rare);
         self.store_condition();
         self.count(self.op as i64);
         let here = self.here();

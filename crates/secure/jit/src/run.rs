@@ -74,9 +74,9 @@ impl<C: Core> Runner<C> {
         let requests: *const AtomicU32 = (self.translator.fields.requests)(core);
         // SAFETY: `enter` is the address of the stub that was made with this signature; it lies in the arena, which
         // lives as long as the generation.
-        let enter: extern "C" fn(*mut C, *const AtomicU32, *const c_void, u64, usize) -> usize =
+        let enter: extern "C" fn(*const AtomicU32, *const c_void, u64, usize, *mut C) -> usize =
             unsafe { std::mem::transmute(generation.enter) };
-        match enter(core, requests, self.table.pointer(), u64::from(code.entry), code.address) {
+        match enter(requests, self.table.pointer(), u64::from(code.entry), code.address, core) {
             BETWEEN => Left::Between,
             EXIT => Left::Exit,
             // SAFETY: code answers with nothing else but the address of an operation of its region, which the arena

@@ -282,6 +282,7 @@ impl<C: Core> Generator<C> {
         for (name, value) in [
             // What the optimiser would find is little: blocks are short. It takes a third of the time.
             ("opt_level", "none"),
+            ("enable_pinned_reg", "true"),
             ("preserve_frame_pointers", "true"),
             ("enable_probestack", "false"),
             ("unwind_info", "false"),
