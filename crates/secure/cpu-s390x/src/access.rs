@@ -6,30 +6,12 @@
 
 use crate::cpu::Cpu;
 use crate::op::Trap;
+use cloister_jit::Slot;
 use std::cmp::Ordering;
 
-/// Entries of the translation lookaside buffer, direct-mapped by page.
-pub(crate) const TLB_SLOTS: usize = 512;
-
-/// One entry. A tag is the logical page address with the context number in its low 12 bits; context numbers are
-/// never used twice between two wipes, so that forgetting a context forgets its entries.
-#[derive(Clone, Copy)]
-pub(crate) struct Slot {
-    /// Tag for fetches.
-    pub(crate) read: u64,
-    /// Tag for stores without any further check.
-    pub(crate) write: u64,
-    /// Added to the logical address: offset in guest storage.
-    pub(crate) addend: u64,
-    /// Absolute page number.
-    pub(crate) page: u32,
-    /// `WRITABLE` and what a store has to look at.
-    pub(crate) flags: u32,
-}
-
-impl Slot {
-    /// Matches no address: no context has number 0.
-    pub(crate) const EMPTY: Self = Self { read: 0, write: 0, addend: 0, page: 0, flags: 0 };
+/// What [`Slot::flags`] tells of a page. Context numbers are never used twice between two wipes, so that forgetting a
+/// context forgets its entries.
+pub(crate) mod slot_flag {
     /// Stores are allowed, after looking at the other flags.
     pub(crate) const WRITABLE: u32 = 1;
     /// The first 512 bytes are under low-address protection.
@@ -41,10 +23,9 @@ impl Slot {
     /// A debugger watches operands in the page; such an entry is never kept.
     pub(crate) const WATCHED: u32 = 16;
 
-    /// Allows stores without a further check, if the flags ask for none.
-    pub(crate) fn set_write_tag(&mut self) {
-        let plain = self.flags & !Self::NO_EXECUTE == Self::WRITABLE;
-        self.write = if plain { self.read } else { 0 };
+    /// Whether stores need no further check.
+    pub(crate) fn plain(flags: u32) -> bool {
+        flags & !NO_EXECUTE == WRITABLE
     }
 }
 
@@ -122,25 +103,28 @@ scalar_access!(u128, 16, read_u128, write_u128, read_u128_be, write_u128_be);
 impl Cpu {
     #[inline(always)]
     fn hit_read(&self, addr: u64, len: u64) -> Option<usize> {
-        let slot = &self.tlb[(addr >> 12) as usize % TLB_SLOTS];
+        let slot = self.tlb.slot(addr);
         // The page of the *last* byte is compared: an access that crosses a page never matches here.
-        (slot.read == (addr.wrapping_add(len - 1) & !0xfff | self.context))
+        (slot.read == (addr.wrapping_add(len - 1) & !0xfff | self.context.get()))
             .then(|| addr.wrapping_add(slot.addend) as usize)
     }
 
     #[inline(always)]
     fn hit_write(&self, addr: u64, len: u64) -> Option<usize> {
-        let slot = &self.tlb[(addr >> 12) as usize % TLB_SLOTS];
-        (slot.write == (addr.wrapping_add(len - 1) & !0xfff | self.context))
+        let slot = self.tlb.slot(addr);
+        (slot.write == (addr.wrapping_add(len - 1) & !0xfff | self.context.get()))
             .then(|| addr.wrapping_add(slot.addend) as usize)
     }
 
     /// The piece of at most `len` bytes at `addr`, for fetching. `len` must not be 0.
     #[inline]
     pub(crate) fn read_span(&mut self, addr: u64, len: usize) -> Result<Span, Trap> {
-        let slot = self.tlb[(addr >> 12) as usize % TLB_SLOTS];
-        let slot =
-            if slot.read == (addr & !0xfff | self.context) { slot } else { self.fill_fetch(addr, len)? };
+        let slot = *self.tlb.slot(addr);
+        let slot = if slot.read == (addr & !0xfff | self.context.get()) {
+            slot
+        } else {
+            self.fill_fetch(addr, len)?
+        };
         Ok(piece(addr, len, slot))
     }
 
@@ -148,14 +132,14 @@ impl Cpu {
     /// it, call [`Cpu::wrote`].
     #[inline]
     pub(crate) fn write_span(&mut self, addr: u64, len: usize) -> Result<Span, Trap> {
-        let slot = self.tlb[(addr >> 12) as usize % TLB_SLOTS];
-        let tag = addr & !0xfff | self.context;
-        let slot = if slot.read == tag && slot.flags & Slot::WRITABLE != 0 {
+        let slot = *self.tlb.slot(addr);
+        let tag = addr & !0xfff | self.context.get();
+        let slot = if slot.read == tag && slot.flags & slot_flag::WRITABLE != 0 {
             slot
         } else {
             self.fill_slot(addr, true)?
         };
-        if slot.flags & Slot::LOW != 0 && addr & 0xfff < 512 {
+        if slot.flags & slot_flag::LOW != 0 && addr & 0xfff < 512 {
             return Err(self.low_address_protection(addr));
         }
         Ok(piece(addr, len, slot))
@@ -164,7 +148,7 @@ impl Cpu {
     /// Must follow every store through a [`Span`]: code decoded from it becomes stale.
     #[inline]
     pub(crate) fn wrote(&mut self, span: Span) {
-        if span.flags & (Slot::CODE | Slot::WATCHED) != 0 {
+        if span.flags & (slot_flag::CODE | slot_flag::WATCHED) != 0 {
             self.wrote_noted(span);
         }
     }
@@ -172,8 +156,8 @@ impl Cpu {
     /// As [`Cpu::wrote`], after an interlocked update, which is a fetch too.
     #[inline]
     fn updated(&mut self, span: Span) {
-        if span.flags & (Slot::CODE | Slot::WATCHED) != 0 {
-            if span.flags & Slot::WATCHED != 0 {
+        if span.flags & (slot_flag::CODE | slot_flag::WATCHED) != 0 {
+            if span.flags & slot_flag::WATCHED != 0 {
                 self.touched(span.addr, span.len, false);
             }
             self.wrote_noted(span);
@@ -183,10 +167,10 @@ impl Cpu {
     #[cold]
     #[inline(never)]
     fn wrote_noted(&mut self, span: Span) {
-        if span.flags & Slot::CODE != 0 {
+        if span.flags & slot_flag::CODE != 0 {
             self.wrote_code(span.page, span.offset, span.len);
         }
-        if span.flags & Slot::WATCHED != 0 {
+        if span.flags & slot_flag::WATCHED != 0 {
             self.touched(span.addr, span.len, true);
         }
     }
@@ -196,7 +180,7 @@ impl Cpu {
     #[inline(never)]
     fn fill_fetch(&mut self, addr: u64, len: usize) -> Result<Slot, Trap> {
         let slot = self.fill_slot(addr, false)?;
-        if slot.flags & Slot::WATCHED != 0 {
+        if slot.flags & slot_flag::WATCHED != 0 {
             self.touched(addr, piece(addr, len, slot).len, false);
         }
         Ok(slot)
@@ -206,8 +190,8 @@ impl Cpu {
     #[inline]
     pub(crate) fn probe_read(&mut self, addr: u64, len: u64) -> Result<(), Trap> {
         self.each_page(addr, len as usize, |cpu, addr, _| {
-            let slot = cpu.tlb[(addr >> 12) as usize % TLB_SLOTS];
-            if slot.read == (addr & !0xfff | cpu.context) {
+            let slot = cpu.tlb.slot(addr);
+            if slot.read == (addr & !0xfff | cpu.context.get()) {
                 return Ok(());
             }
             cpu.fill_slot(addr, false).map(drop)

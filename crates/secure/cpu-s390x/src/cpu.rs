@@ -1,11 +1,11 @@
 //! The hot state of one CPU, and the small vocabulary in which instructions are written.
 
-use crate::access::{Slot, TLB_SLOTS};
 use crate::dat::{Contexts, View};
 use crate::op::{Flow, Op, Trap};
 use crate::run::Debug;
 use crate::system::{CoreExit, Env, Pending, Side};
 use cloister_arch::s390x::{Exit, Psw, program};
+use cloister_jit::{Context, Tlb};
 use cloister_memory::Ram;
 use std::sync::{Arc, Mutex};
 
@@ -42,13 +42,13 @@ pub(crate) struct Cpu {
     /// A store hit a page that holds decoded code of the running block's page.
     pub(crate) code_written: bool,
     /// Number of the current view of storage, part of every TLB tag.
-    pub(crate) context: u64,
+    pub(crate) context: Context,
     /// Number of the view of instruction fetches.
     pub(crate) code_context: u64,
     /// Access to guest storage by offset.
     pub(crate) ram: Ram,
     /// Translation lookaside buffer.
-    pub(crate) tlb: Box<[Slot; TLB_SLOTS]>,
+    pub(crate) tlb: Tlb,
     /// Masks, timers or translations have changed: look at them before the next block.
     pub(crate) recheck: bool,
     /// The program waits for another CPU: on a thread shared with others it is their turn.
@@ -118,10 +118,10 @@ impl Cpu {
             trap_detail: 0,
             exit: None,
             code_written: false,
-            context: 0,
+            context: Context::default(),
             code_context: 0,
             ram: env.storage.ram(),
-            tlb: Box::new([Slot::EMPTY; TLB_SLOTS]),
+            tlb: Tlb::new(env.storage.ram()),
             recheck: true,
             gives_way: false,
             executed: 0,

@@ -4,11 +4,12 @@
 //! Accesses themselves are in `access`. Whether a protected guest's page is private or shared is not decided
 //! here either; the mechanism answers that through [`SecureGuest`](crate::SecureGuest).
 
-use crate::access::{Slot, Space, TLB_SLOTS};
+use crate::access::{Space, slot_flag};
 use crate::cpu::Cpu;
 use crate::op::Trap;
 use crate::system::{CoreExit, PageView};
 use cloister_arch::s390x::{Psw, Translation, program};
+use cloister_jit::{Context, Slot};
 use cloister_memory::{Fill, View as StorageView};
 
 /// CR0 bit 35: low-address-protection control.
@@ -113,7 +114,7 @@ impl Cpu {
     pub(crate) fn update_view(&mut self) {
         let key = (self.psw.mask >> 52 & 15) as u8;
         self.enter_view(self.instruction_space(), key);
-        self.code_context = self.context;
+        self.code_context = self.context.get();
         self.enter_view(Space::Current, key);
     }
 
@@ -134,25 +135,25 @@ impl Cpu {
 
     /// Enters a view.
     pub(crate) fn enter(&mut self, view: View) {
-        if view == self.view && self.context != 0 {
+        if view == self.view && !self.context.is_none() {
             return;
         }
         self.view = view;
         let hash = (view.asce >> 12) ^ (view.asce >> 20) ^ u64::from(view.key) << 2 ^ u64::from(view.space);
         let known = &mut self.contexts.known[(hash % 64) as usize];
         if known.1 != 0 && known.0 == view {
-            self.context = known.1;
+            self.context = Context::new(known.1);
             return;
         }
         let number = self.contexts.next;
         if number < 0xfff {
             *known = (view, number);
             self.contexts.next += 1;
-            self.context = number;
+            self.context = Context::new(number);
         } else {
             *self.contexts = Contexts::new();
-            self.tlb.fill(Slot::EMPTY);
-            self.context = 0;
+            self.tlb.clear();
+            self.context = Context::default();
             self.enter(view);
         }
     }
@@ -180,7 +181,7 @@ impl Cpu {
         let next = self.contexts.next;
         *self.contexts = Contexts::new();
         self.contexts.next = next;
-        self.context = 0;
+        self.context = Context::default();
         self.update_view();
     }
 
@@ -233,28 +234,30 @@ impl Cpu {
         let writable = !translated.protected
             && key_allows(view, key, true, addr)
             && (write || (key & KEY_CHANGE != 0 && record.is_dirty()));
-        let tag = addr & !0xfff | self.context;
+        let tag = addr & !0xfff | self.context.get();
         let mut flags = 0;
         if writable {
-            flags |= Slot::WRITABLE;
+            flags |= slot_flag::WRITABLE;
         }
         if low {
-            flags |= Slot::LOW;
+            flags |= slot_flag::LOW;
         }
         if filled.code {
-            flags |= Slot::CODE;
+            flags |= slot_flag::CODE;
         }
         if translated.no_execute {
-            flags |= Slot::NO_EXECUTE;
+            flags |= slot_flag::NO_EXECUTE;
         }
         let addend = (filled.offset as u64).wrapping_sub(addr & !0xfff);
-        let mut slot = Slot { read: tag, write: 0, addend, page: page as u32, flags };
+        let mut slot = Slot { read: tag, write: Slot::NO_TAG, addend, page: page as u32, flags };
         if self.is_watched(addr, access, view.dat) {
-            slot.flags |= Slot::WATCHED;
+            slot.flags |= slot_flag::WATCHED;
             return Ok(slot);
         }
-        slot.set_write_tag();
-        self.tlb[(addr >> 12) as usize % TLB_SLOTS] = slot;
+        if slot_flag::plain(flags) {
+            slot.write = tag;
+        }
+        self.tlb.put(slot);
         Ok(slot)
     }
 

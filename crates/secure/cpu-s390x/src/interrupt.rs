@@ -44,7 +44,7 @@ impl Cpu {
         self.psw = Psw { mask: psw.mask & !Psw::CC, addr: psw.addr };
         self.addr_mask = address_mask(psw.mask);
         self.recheck = true;
-        if changed & (Psw::DAT | Psw::ASC | KEY) != 0 || self.context == 0 {
+        if changed & (Psw::DAT | Psw::ASC | KEY) != 0 || self.context.is_none() {
             self.update_view();
         }
         let extended_alone = psw.mask & (Psw::EA | Psw::BA) == Psw::EA;

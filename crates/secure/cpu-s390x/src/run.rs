@@ -5,7 +5,7 @@
 
 mod debug;
 
-use crate::access::{Slot, TLB_SLOTS};
+use crate::access::slot_flag;
 use crate::cpu::Cpu;
 use crate::dat::{Access, TRAP_LEAVE};
 use crate::decode;
@@ -15,6 +15,7 @@ use crate::system::{CoreExit, Local, RunLimit, Store, ns_from_tod};
 use crate::translate::{Decoded, Ran, Tiering, Translations};
 use cloister_arch::s390x::{Completion, Exit, Psw, program};
 use cloister_cpu::{BlockLink, CodeCache, CodeKey, Decode, request};
+use cloister_jit::Slot;
 use cloister_memory::{Shootdown, Storage};
 pub(crate) use debug::Debug;
 use std::collections::HashSet;
@@ -492,8 +493,8 @@ fn log_unknown(bytes: [u8; 6]) {
 impl Cpu {
     /// TLB entry for fetching the instruction at `addr`.
     fn code_slot(&mut self, addr: u64) -> Result<Slot, Trap> {
-        let slot = self.tlb[(addr >> 12) as usize % TLB_SLOTS];
-        if slot.read == (addr & !0xfff | self.code_context) && slot.flags & Slot::NO_EXECUTE == 0 {
+        let slot = *self.tlb.slot(addr);
+        if slot.read == (addr & !0xfff | self.code_context) && slot.flags & slot_flag::NO_EXECUTE == 0 {
             return Ok(slot);
         }
         let (view, space) = (self.view, self.instruction_space());
@@ -531,9 +532,7 @@ impl Cpu {
     }
 
     fn forget_page(&mut self, page: u32) {
-        for slot in self.tlb.iter_mut().filter(|slot| slot.page == page) {
-            *slot = Slot::EMPTY;
-        }
+        self.tlb.forget(page);
     }
 
     /// After a store of `len` bytes at `offset` of storage into a page with code.
@@ -545,10 +544,7 @@ impl Cpu {
         }
         if self.env.storage.record(u64::from(page)).is_some_and(|record| record.code_lines() == 0) {
             // Stores are fast again until the next decoding, which flushes this entry.
-            for slot in self.tlb.iter_mut().filter(|slot| slot.page == page) {
-                slot.flags &= !Slot::CODE;
-                slot.set_write_tag();
-            }
+            self.tlb.change(page, |flags| flags & !slot_flag::CODE, slot_flag::plain);
         }
     }
 

@@ -1,14 +1,12 @@
 //! Hot code: which blocks are translated together, and how the back end reaches this core.
 
-use crate::access::Slot;
 use crate::cpu::Cpu;
 use crate::decode;
 use crate::lower::lower;
 use crate::op::{Flow, Op, Trap};
 use cloister_cpu::{CodeCache, CodeKey};
 use cloister_jit::{
-    At, Block, Code, Core, Fields, Left, Region, Runner, SlotFields, Statistics, Stepped, Stored, Term,
-    Translator,
+    At, Block, Code, Core, Fields, Left, Region, Runner, Statistics, Stepped, Stored, Term, Translator,
 };
 use cloister_memory::Storage;
 use std::cell::Cell;
@@ -252,13 +250,11 @@ fn fields() -> Fields<Cpu> {
         overflow_traps: (|cpu| &cpu.psw.mask, 8 << 40),
         buffer: |cpu| &cpu.tlb,
         requests: |cpu| cpu.side.requests(),
-        slot: SlotFields { read: |slot| &slot.read, write: |slot| &slot.write, addend: |slot| &slot.addend },
     }
 }
 
 impl Core for Cpu {
     type Op = Op;
-    type Slot = Slot;
 
     fn step(&mut self, at: At<'_, Op>) -> Stepped {
         let op = at.op;

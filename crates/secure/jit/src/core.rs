@@ -1,5 +1,6 @@
 //! What a core supplies.
 
+use crate::tlb::{Context, Tlb};
 use std::sync::atomic::AtomicU32;
 
 /// A CPU core with an interpreter.
@@ -8,8 +9,6 @@ use std::sync::atomic::AtomicU32;
 pub trait Core: Sized + 'static {
     /// The decoded form of an instruction.
     type Op: crate::Operation + Send + Sync;
-    /// An entry of the translation lookaside buffer.
-    type Slot;
 
     /// Executes one decoded instruction. Unless the answer is [`Stepped::Next`], the program counter and the count of
     /// instructions are right afterwards; a trapped instruction does not count, and the counter need not point to it.
@@ -75,17 +74,15 @@ pub struct Fields<C: Core> {
     /// Something has to be looked at before the next block.
     pub recheck: fn(&C) -> &bool,
     /// Part of each tag of the buffer.
-    pub context: fn(&C) -> &u64,
+    pub context: fn(&C) -> &Context,
     /// What besides the address decides about a block: the OR of these terms.
     pub mode: Vec<Term<C>>,
     /// A field, and the bit of it that makes an overflow trap.
     pub overflow_traps: (fn(&C) -> &u64, u64),
     /// Translation lookaside buffer.
-    pub buffer: fn(&C) -> &Box<[C::Slot; 512]>,
+    pub buffer: fn(&C) -> &Tlb,
     /// Pending requests of other CPUs.
     pub requests: fn(&C) -> &AtomicU32,
-    /// Fields of an entry of the buffer.
-    pub slot: SlotFields<C::Slot>,
 }
 
 /// A part of the mode of a block: `field >> right & mask << left`.
@@ -98,14 +95,4 @@ pub struct Term<C> {
     pub mask: u64,
     /// By how much that is shifted to the left.
     pub left: u8,
-}
-
-/// Fields of an entry of the translation lookaside buffer.
-pub struct SlotFields<S> {
-    /// Tag for fetches.
-    pub read: fn(&S) -> &u64,
-    /// Tag for stores that nothing has to look at.
-    pub write: fn(&S) -> &u64,
-    /// Added to an address: offset in guest storage.
-    pub addend: fn(&S) -> &u64,
 }

@@ -6,6 +6,7 @@
 use crate::core::{Core, Fields};
 use crate::error::Error;
 use crate::run::Helpers;
+use crate::tlb::{SLOTS, Slot};
 use crate::translate::Describe;
 use cloister_memory::{CodeStamp, Ram};
 use cranelift_codegen::ir::condcodes::{CondCode, IntCC};
@@ -15,6 +16,7 @@ use cranelift_codegen::ir::{
 };
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use std::mem::offset_of;
 use std::sync::Arc;
 
 /// What an operation says of its place.
@@ -63,18 +65,11 @@ pub(crate) struct Place {
     recheck: i32,
     context: i32,
     buffer: i32,
-    /// Binary logarithm of the size of an entry.
-    slot_shift: u32,
-    slot_read: i32,
-    slot_write: i32,
-    slot_addend: i32,
     mode: Vec<(i32, u8, u64, u8)>,
     /// Where, and which bit.
     overflow_traps: (i32, u64),
     storage: i64,
     pub(crate) config: TargetFrontendConfig,
-    /// The last offset at which eight bytes fit.
-    last: i64,
 }
 
 impl Place {
@@ -91,13 +86,6 @@ impl Place {
                 at(std::ptr::from_ref(field).addr(), size_of_val(field))?
             }};
         }
-        let sample = &(fields.buffer)(core)[0];
-        macro_rules! slot {
-            ($get:expr) => {{
-                let field: &u64 = ($get)(sample);
-                inside(sample, std::ptr::from_ref(field).addr(), 8)?
-            }};
-        }
         let mut mode = Vec::new();
         for term in &fields.mode {
             mode.push((place!(term.field), term.right, term.mask, term.left));
@@ -111,19 +99,11 @@ impl Place {
             until: place!(fields.until),
             recheck: place!(fields.recheck),
             context: place!(fields.context),
-            buffer: place!(fields.buffer),
-            slot_shift: const {
-                assert!(size_of::<C::Slot>().is_power_of_two());
-                size_of::<C::Slot>().trailing_zeros()
-            },
-            slot_read: slot!(fields.slot.read),
-            slot_write: slot!(fields.slot.write),
-            slot_addend: slot!(fields.slot.addend),
+            buffer: place!((|core| (fields.buffer)(core).slots())),
             mode,
             overflow_traps: (place!((fields.overflow_traps.0)), fields.overflow_traps.1),
             config,
             storage: ram.start().addr().get() as i64,
-            last: ram.reservation() as i64 - 8,
         })
     }
 
@@ -598,27 +578,24 @@ impl<'a, O: Operation> Emitter<'a, O> {
         let place = self.place;
         let flags = MemFlags::trusted();
         // Page number times size of an entry.
-        let shifted = self.b.ins().ushr_imm_u(address, 12 - i64::from(place.slot_shift));
-        let scaled = self.b.ins().band_imm_u(shifted, 511 << place.slot_shift);
+        let scale = const { size_of::<Slot>().trailing_zeros() };
+        let shifted = self.b.ins().ushr_imm_u(address, 12 - i64::from(scale));
+        let scaled = self.b.ins().band_imm_u(shifted, (SLOTS as i64 - 1) << scale);
         let buffer = self.get(I64, place.buffer);
         let slot = self.b.ins().iadd(buffer, scaled);
-        // The page of the last byte: what crosses a page never matches.
+        // The page of the last byte: what crosses a page never matches. What matches leads into storage, as the buffer
+        // warrants.
         let last = if len == 1 { address } else { self.b.ins().iadd_imm_u(address, len as i64 - 1) };
         let page = self.b.ins().band_imm_s(last, !0xfff);
         let context = self.get(I64, place.context);
         let tag = self.b.ins().bor(page, context);
-        let at = if write { place.slot_write } else { place.slot_read };
-        let found = self.b.ins().load(I64, flags, slot, at);
+        let at = if write { offset_of!(Slot, write) } else { offset_of!(Slot, read) };
+        let found = self.b.ins().load(I64, flags, slot, at as i32);
         let hit = self.b.ins().icmp(IntCC::Equal, found, tag);
-        let addend = self.b.ins().load(I64, flags, slot, place.slot_addend);
+        let addend = self.b.ins().load(I64, flags, slot, offset_of!(Slot, addend) as i32);
         let offset = self.b.ins().iadd(address, addend);
-        // The core's word is not taken for it that the offset lies in storage.
-        let most = place.last + 8 - (len.max(8) as i64);
-        let most = self.b.ins().iconst(I64, most);
-        let inside = self.b.ins().icmp(IntCC::UnsignedLessThanOrEqual, offset, most);
-        let counts = self.b.ins().band(hit, inside);
         let storage = self.b.ins().iconst(I64, place.storage);
-        (self.b.ins().iadd(storage, offset), counts)
+        (self.b.ins().iadd(storage, offset), hit)
     }
 
     /// Calls a helper, which gets the place of the operation, and `args`.

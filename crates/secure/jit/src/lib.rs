@@ -19,11 +19,13 @@ mod core;
 mod emit;
 mod error;
 mod run;
+mod tlb;
 mod translate;
 
-pub use core::{At, Core, Fields, SlotFields, Stepped, Stored, Term};
+pub use core::{At, Core, Fields, Stepped, Stored, Term};
 pub use cranelift_codegen::ir;
 pub use emit::{Block, Condition, Emitter, Operation, Region, Target};
 pub use error::Error;
 pub use run::{Left, Runner};
+pub use tlb::{Context, SLOTS, Slot, Tlb};
 pub use translate::{Code, Describe, Statistics, Translator};

@@ -67,6 +67,10 @@ impl<C: Core> Runner<C> {
     /// Runs code for `address` in `mode`, where the program counter is, and whatever code it leads to. Code that
     /// [`knows`](Self::knows) does not confirm is not run.
     pub fn run(&mut self, core: &mut C, code: Code, address: u64, mode: u64) -> Left<'_, C::Op> {
+        // Code reaches storage by addresses.
+        if (self.translator.fields.buffer)(core).storage() != self.translator.place {
+            return Left::Between;
+        }
         let Some(generation) = self.generation.as_ref().filter(|now| now.number == code.generation) else {
             return Left::Between;
         };

@@ -53,6 +53,8 @@ pub struct Statistics {
 /// The translations of a machine, for all of its CPUs.
 pub struct Translator<C: Core> {
     pub(crate) fields: Fields<C>,
+    /// Where the storage begins that code reaches.
+    pub(crate) place: usize,
     /// Number of the current generation.
     pub(crate) number: AtomicU32,
     storage: Arc<Storage>,
@@ -131,6 +133,7 @@ impl<C: Core> Translator<C> {
             more: Condvar::new(),
         });
         let translator = Arc::new(Self {
+            place: storage.ram().start().addr().get(),
             fields,
             number: AtomicU32::new(1),
             storage: Arc::clone(storage),
