@@ -463,6 +463,11 @@ impl System {
         self.env.translations.set_tiering(tiering);
     }
 
+    /// Decides how much memory translated code may take, and as much again while it is renewed. Before any CPU runs.
+    pub fn set_code_room(&self, bytes: usize) {
+        self.env.translations.set_room(bytes);
+    }
+
     /// What was translated so far; nothing if nothing was hot, or this host cannot.
     pub fn translation_statistics(&self) -> Option<Statistics> {
         self.env.translations.statistics()

@@ -6,7 +6,7 @@ use crate::lower::lower;
 use crate::op::{Flow, Op, Trap};
 use cloister_cpu::{CodeCache, CodeKey};
 use cloister_jit::{
-    At, Block, Code, Core, Fields, Left, Region, Runner, Statistics, Stepped, Stored, Term, Translator,
+    At, Block, Code, Core, Fields, Left, ROOM, Region, Runner, Statistics, Stepped, Stored, Term, Translator,
 };
 use cloister_memory::Storage;
 use std::cell::Cell;
@@ -66,6 +66,7 @@ pub enum Tiering {
 #[derive(Default)]
 pub(crate) struct Shared {
     tiering: OnceLock<Tiering>,
+    room: OnceLock<usize>,
     translator: OnceLock<Option<Arc<Translator<Cpu>>>>,
 }
 
@@ -73,6 +74,10 @@ impl Shared {
     /// Decides, once.
     pub(crate) fn set_tiering(&self, tiering: Tiering) {
         let _ = self.tiering.set(tiering);
+    }
+
+    pub(crate) fn set_room(&self, bytes: usize) {
+        let _ = self.room.set(bytes.next_multiple_of(0x1_0000));
     }
 
     pub(crate) fn tiering(&self) -> Tiering {
@@ -88,7 +93,7 @@ impl Shared {
             if self.tiering() == Tiering::Off {
                 return None;
             }
-            Translator::new(cpu, fields(), &cpu.env.storage, lower)
+            Translator::new(cpu, fields(), &cpu.env.storage, lower, *self.room.get_or_init(|| ROOM))
                 .inspect_err(|why| tracing::info!("hot code is not translated: {why}"))
                 .ok()
         });

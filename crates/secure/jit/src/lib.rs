@@ -28,4 +28,4 @@ pub use emit::{Block, Condition, Emitter, Operation, Region, Target};
 pub use error::Error;
 pub use run::{Left, Runner};
 pub use tlb::{Context, SLOTS, Slot, Tlb};
-pub use translate::{Code, Describe, Statistics, Translator};
+pub use translate::{Code, Describe, ROOM, Statistics, Translator};

@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// Bytes for code of one generation. There are two while CPUs go over to the next.
-const ROOM: usize = 32 << 20;
+/// Bytes for code of one generation, if nothing else is said. There are two while CPUs go over to the next.
+pub const ROOM: usize = 32 << 20;
 /// Regions waiting to be translated.
 const WAITING: usize = 512;
 
@@ -109,6 +109,7 @@ struct Generator<C: Core> {
     place: Place,
     helpers: Helpers,
     describe: Describe<C::Op>,
+    room: usize,
     context: Context,
     builder: FunctionBuilderContext,
     /// Code refers to it.
@@ -116,7 +117,7 @@ struct Generator<C: Core> {
 }
 
 impl<C: Core> Translator<C> {
-    /// Translates for CPUs like `core`, with `storage`.
+    /// Translates for CPUs like `core`, with `storage`; `room` bytes of code, and as many while it is renewed.
     ///
     /// # Errors
     /// The host is not supported, or gives no memory for code or no thread.
@@ -125,8 +126,9 @@ impl<C: Core> Translator<C> {
         fields: Fields<C>,
         storage: &Arc<Storage>,
         describe: Describe<C::Op>,
+        room: usize,
     ) -> Result<Arc<Self>, Error> {
-        let mut generator = Generator::new(core, &fields, storage, describe)?;
+        let mut generator = Generator::new(core, &fields, storage, describe, room)?;
         let generation = Arc::new(generator.generation(1)?);
         let work = Arc::new(Work {
             jobs: Mutex::new(Jobs { waiting: Vec::new(), over: false }),
@@ -143,7 +145,7 @@ impl<C: Core> Translator<C> {
                 known: HashMap::new(),
                 waiting: HashSet::new(),
                 epoch: 0,
-                statistics: Statistics { most: 2 * ROOM, ..Statistics::default() },
+                statistics: Statistics { most: 2 * room, ..Statistics::default() },
             }),
             work: Arc::clone(&work),
             done: Condvar::new(),
@@ -276,6 +278,7 @@ impl<C: Core> Generator<C> {
         fields: &Fields<C>,
         storage: &Arc<Storage>,
         describe: Describe<C::Op>,
+        room: usize,
     ) -> Result<Self, Error> {
         if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
             return Err(Error::Host("the memory model of x86 is relied on"));
@@ -303,6 +306,7 @@ impl<C: Core> Generator<C> {
             isa,
             helpers: Helpers::of::<C>(),
             describe,
+            room,
             context: Context::new(),
             builder: FunctionBuilderContext::new(),
             _ram: ram,
@@ -311,7 +315,7 @@ impl<C: Core> Generator<C> {
 
     /// A generation with nothing but the stubs.
     fn generation(&mut self, number: u32) -> Result<Generation<C::Op>, Error> {
-        let arena = Arena::new(ROOM)?;
+        let arena = Arena::new(self.room)?;
         let enter = self.stub(&arena, chain::enter)?;
         let find = self.stub(&arena, chain::find)?;
         Ok(Generation { number, enter, find, arena })
