@@ -213,6 +213,7 @@ fn untouched(case: &Case, ours: &Outcome) -> bool {
     case.class != "sequence"
         && before.gpr == after.gpr
         && before.ar == after.ar
+        && before.vr == after.vr
         && before.window == after.window
 }
 
