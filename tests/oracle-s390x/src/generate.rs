@@ -854,6 +854,21 @@ impl Builder {
                     self.state.gpr[usize::from(f.r3)] = code;
                 }
             }
+            // Byte 7 of V4 has the length of a string in V3 that V2 should have somewhere.
+            "vstrs" => {
+                self.plain_fields(form, f);
+                let length = u128::from(self.rng.below(18)) << f.m[5].min(2) & 31;
+                let v4 = &mut self.state.vr[usize::from(f.v[4])];
+                *v4 = *v4 & !(0xff << 64) | length << 64;
+                if self.rng.chance(70) {
+                    let first = 8 * (self.rng.below(16) as u32 & (15 << f.m[5].min(2)));
+                    let mut part = self.state.vr[usize::from(f.v[2])] << first;
+                    if self.rng.chance(30) {
+                        part ^= 3 << (8 * self.rng.below(16));
+                    }
+                    self.state.vr[usize::from(f.v[3])] = part;
+                }
+            }
             // The address has a vector's element for an index.
             "vge" => {
                 self.plain_fields(form, f);

@@ -80,7 +80,8 @@ pub(crate) const TABLE: &[Entry] = &[
     // ... two registers by an immediate
     row(0xe777, "vsldb", VRId, VECTOR, |c, op| {
         enabled(c)?;
-        c.set_v(op.r1, double(c, op, 8 * (op.imm as u32 & 15)));
+        require(c, op.imm < 16)?;
+        c.set_v(op.r1, double(c, op, 8 * op.imm as u32));
         Ok(Flow::Next)
     }),
     row(0xe786, "vsld", VRId, VECTOR_ENHANCEMENTS_2, |c, op| {

@@ -1,7 +1,7 @@
 //! String instructions (SA22-7832, chapter 23).
 
 use super::lane::Lane;
-use super::{enabled, m20, m24, m32};
+use super::{enabled, m20, m24, m32, require};
 use crate::cpu::Cpu;
 use crate::insn::fac::{VECTOR, VECTOR_ENHANCEMENTS_2};
 use crate::insn::row;
@@ -48,22 +48,20 @@ pub(crate) const TABLE: &[Entry] = &[
     row(0xe780, "vfee", VRRb, VECTOR, |c, op| {
         enabled(c)?;
         let (a, b) = (c.v(op.r2), c.v(op.x));
+        require(c, m24(op) & !(ZERO_SEARCH | CONDITION_CODE) == 0)?;
         let (equal, zero) =
             by_size!(c, m32(op), u b h f, T => (first2::<T>(a, b, |x, y| x == y), zero::<T>(a)));
         let zero = if m24(op) & ZERO_SEARCH != 0 { zero } else { 16 };
         set_index(c, op, equal.min(zero));
         if m24(op) & CONDITION_CODE != 0 {
-            c.cc = match (equal, zero) {
-                (16, 16) => 3,
-                _ if zero < equal => 0,
-                _ => 1,
-            };
+            c.cc = found_or_zero(equal, zero);
         }
         Ok(Flow::Next)
     }),
     row(0xe781, "vfene", VRRb, VECTOR, |c, op| {
         enabled(c)?;
         let (a, b) = (c.v(op.r2), c.v(op.x));
+        require(c, m24(op) & !(ZERO_SEARCH | CONDITION_CODE) == 0)?;
         let (unequal, zero) =
             by_size!(c, m32(op), u b h f, T => (first2::<T>(a, b, |x, y| x != y), zero::<T>(a)));
         let zero = if m24(op) & ZERO_SEARCH != 0 { zero } else { 16 };
@@ -82,6 +80,7 @@ pub(crate) const TABLE: &[Entry] = &[
     row(0xe75c, "vistr", VRRa, VECTOR, |c, op| {
         enabled(c)?;
         let a = c.v(op.r2);
+        require(c, m24(op) & !CONDITION_CODE == 0)?;
         let end = by_size!(c, m32(op), u b h f, T => zero::<T>(a));
         c.set_v(op.r1, a & !u128::MAX.checked_shr(8 * end).unwrap_or(0));
         if m24(op) & CONDITION_CODE != 0 {
@@ -91,6 +90,7 @@ pub(crate) const TABLE: &[Entry] = &[
     }),
     row(0xe78b, "vstrs", VRRd, VECTOR_ENHANCEMENTS_2, |c, op| {
         enabled(c)?;
+        require(c, m24(op) & !ZERO_SEARCH == 0)?;
         by_size!(c, m20(op), u b h f, T => substring::<T>(c, op))
     }),
 ];
@@ -114,6 +114,16 @@ fn set_index(c: &mut Cpu, op: &Op, index: u32) {
     c.set_v(op.r1, u128::from(index) << 64);
 }
 
+/// Condition code of a search: neither was found, no zero, the element before the zero, or not before it.
+fn found_or_zero(found: u32, zero: u32) -> u8 {
+    match (found, zero) {
+        (16, 16) => 3,
+        (_, 16) => 1,
+        _ if found < zero => 2,
+        _ => 0,
+    }
+}
+
 /// Searches V2 for elements for which `matches` is true (VFAE, VSTRC).
 #[inline(always)]
 fn search<T: Lane>(c: &mut Cpu, op: &Op, flags: u32, matches: impl Fn(T) -> bool) -> Step {
@@ -131,12 +141,7 @@ fn search<T: Lane>(c: &mut Cpu, op: &Op, flags: u32, matches: impl Fn(T) -> bool
         set_index(c, op, found.min(zero));
     }
     if flags & CONDITION_CODE != 0 {
-        c.cc = match (found, zero) {
-            (16, 16) => 3,
-            (_, 16) => 1,
-            _ if found < zero => 2,
-            _ => 0,
-        };
+        c.cc = found_or_zero(found, zero);
     }
     Ok(Flow::Next)
 }
@@ -146,16 +151,18 @@ fn search<T: Lane>(c: &mut Cpu, op: &Op, flags: u32, matches: impl Fn(T) -> bool
 fn substring<T: Lane>(c: &mut Cpu, op: &Op) -> Step {
     let size = size_of::<T>();
     let (text, wanted, length) = (c.v(op.r2), c.v(op.x), (c.v(op.b2) >> 64) as u8);
-    let elements = |v| if m24(op) & ZERO_SEARCH != 0 { zero::<T>(v) as usize / size } else { 16 / size };
-    let ended = elements(text) < 16 / size;
-    let (text_len, wanted_len) = (elements(text), elements(wanted).min(usize::from(length) / size));
+    let end = |v| if m24(op) & ZERO_SEARCH != 0 { zero::<T>(v) as usize } else { 16 };
+    let (text_end, wanted_end) = (end(text), end(wanted));
+    // What is longer than a register matches in part at most.
+    let longer = wanted_end == 16 && length > 16;
     let (text, wanted) = (T::split(text), T::split(wanted));
-    let (text, wanted) = (&text.as_ref()[..text_len], &wanted.as_ref()[..wanted_len]);
-    let full = (0..=text_len).find(|n| text[*n..].starts_with(wanted));
-    let partial = || (0..text_len).find(|n| !ended && wanted.starts_with(&text[*n..]));
+    let text = &text.as_ref()[..text_end / size];
+    let wanted = &wanted.as_ref()[..wanted_end.min(usize::from(length)) / size];
+    let full = (0..=text.len()).find(|n| !longer && text[*n..].starts_with(wanted));
+    let partial = || (0..text.len()).find(|n| text_end == 16 && wanted.starts_with(&text[*n..]));
     let (code, index) = match full.map(|n| (2, n)).or_else(|| partial().map(|n| (3, n))) {
         Some(found) => found,
-        None => (u8::from(ended), 16 / size),
+        None => (u8::from(text_end < 16), 16 / size),
     };
     set_index(c, op, (index * size) as u32);
     c.cc = code;
