@@ -854,10 +854,11 @@ impl Builder {
                     self.state.gpr[usize::from(f.r3)] = code;
                 }
             }
-            // Byte 7 of V4 has the length of a string in V3 that V2 should have somewhere.
+            // Byte 7 of V4 has the length of a string in V3 that V2 should have somewhere. Never more than 16: whether such
+            // a string can match in full is not said.
             "vstrs" => {
                 self.plain_fields(form, f);
-                let length = u128::from(self.rng.below(18)) << f.m[5].min(2) & 31;
+                let length = u128::from(self.rng.below(17) & (31 << f.m[5].min(2)));
                 let v4 = &mut self.state.vr[usize::from(f.v[4])];
                 *v4 = *v4 & !(0xff << 64) | length << 64;
                 if self.rng.chance(70) {
@@ -866,6 +867,7 @@ impl Builder {
                     if self.rng.chance(30) {
                         part ^= 3 << (8 * self.rng.below(16));
                     }
+                    f.v[3] = (f.v[4] + 1) & 31;
                     self.state.vr[usize::from(f.v[3])] = part;
                 }
             }

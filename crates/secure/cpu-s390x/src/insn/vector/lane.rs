@@ -12,6 +12,9 @@ pub(super) trait Lane: Copy + Ord + Default {
     fn join(lanes: Self::Array) -> u128;
 }
 
+/// The type of twice the width of `T`.
+pub(super) type Wide<T> = <T as Lane>::Wide;
+
 macro_rules! lane {
     ($($ty:ty, $wide:ty;)+) => {
         $(impl Lane for $ty {

@@ -1,25 +1,22 @@
 //! Multiplication of integers and of polynomials over GF(2) (SA22-7832, chapter 22).
 
-use super::lane::{Lane, map3, pairs};
+use super::lane::{Lane, Wide, map3, pairs};
 use super::{enabled, m20, m24, m32, require};
 use crate::cpu::Cpu;
 use crate::insn::fac::{VECTOR, VECTOR_ENHANCEMENTS_1};
 use crate::insn::row;
 use crate::op::{Entry, Flow, Format::*, Op, Step};
+use std::ops::Mul;
 
 /// V1 = `$e` of the elements of V2 and V3 and, with `ADD`, of V4, else of zeros; `$map` goes through elements or through
-/// pairs of them, and `W` is the type of twice the width. With `ADD` the size is in M5 (VRR-d), else in M4 (VRR-c).
+/// pairs of them. With `ADD` the size is in M5 (VRR-d), else in M4 (VRR-c).
 macro_rules! product {
     ($name:ident, $map:ident, $($sizes:ident)+, |$a:pat_param, $b:pat_param, $d:ident| $e:expr) => {
         fn $name<const ADD: bool>(c: &mut Cpu, op: &Op) -> Step {
             enabled(c)?;
             let (a, b) = (c.v(op.r2), c.v(op.x));
             let (size, addend) = if ADD { (m20(op), c.v(op.b2)) } else { (m32(op), 0) };
-            let value = by_size!(c, size, $($sizes)+, T => {
-                #[allow(dead_code)]
-                type W = <T as Lane>::Wide;
-                $map::<T>(a, b, addend, |$a, $b, $d| $e)
-            });
+            let value = by_size!(c, size, $($sizes)+, T => $map::<T>(a, b, addend, |$a, $b, $d| $e));
             c.set_v(op.r1, value);
             Ok(Flow::Next)
         }
@@ -33,12 +30,12 @@ product!(high, map3, i b h f, |a, b, d| {
 product!(high_logical, map3, u b h f, |a, b, d| {
     ((u64::from(a) * u64::from(b) + u64::from(d)) >> T::BITS) as T
 });
-product!(even, pairs, i b h f, |[a, _], [b, _], d| d.wrapping_add(W::from(a) * W::from(b)));
-product!(odd, pairs, i b h f, |[_, a], [_, b], d| d.wrapping_add(W::from(a) * W::from(b)));
-product!(even_logical, pairs, u b h f, |[a, _], [b, _], d| d.wrapping_add(W::from(a) * W::from(b)));
-product!(odd_logical, pairs, u b h f, |[_, a], [_, b], d| d.wrapping_add(W::from(a) * W::from(b)));
+product!(even, pairs, i b h f, |[a, _], [b, _], d| d.wrapping_add(times(a, b)));
+product!(odd, pairs, i b h f, |[_, a], [_, b], d| d.wrapping_add(times(a, b)));
+product!(even_logical, pairs, u b h f, |[a, _], [b, _], d| d.wrapping_add(times(a, b)));
+product!(odd_logical, pairs, u b h f, |[_, a], [_, b], d| d.wrapping_add(times(a, b)));
 product!(galois, pairs, u b h f g, |[a, x], [b, y], d| {
-    (polynomial(a.into(), b.into()) ^ polynomial(x.into(), y.into())) as W ^ d
+    (polynomial(a, b) ^ polynomial(x, y)) as Wide<T> ^ d
 });
 
 pub(crate) const TABLE: &[Entry] = &[
@@ -71,12 +68,22 @@ pub(crate) const TABLE: &[Entry] = &[
     }),
 ];
 
+/// The whole product.
+#[inline(always)]
+fn times<T: Lane>(a: T, b: T) -> Wide<T>
+where
+    Wide<T>: From<T> + Mul<Output = Wide<T>>,
+{
+    Wide::<T>::from(a) * Wide::<T>::from(b)
+}
+
 /// The product of two polynomials over GF(2): a multiplication without carries.
-fn polynomial(a: u64, b: u64) -> u128 {
+#[inline(always)]
+fn polynomial<T: Into<u64>>(a: T, b: T) -> u128 {
+    let (mut rest, b) = (a.into(), u128::from(b.into()));
     let mut product = 0;
-    let mut rest = a;
     while rest != 0 {
-        product ^= u128::from(b) << rest.trailing_zeros();
+        product ^= b << rest.trailing_zeros();
         rest &= rest - 1;
     }
     product

@@ -1,6 +1,6 @@
 //! Instructions that arrange elements: generate, replicate, merge, pack, unpack, permute, select (SA22-7832, chapter 21).
 
-use super::lane::{Lane, get, map1, narrow, replicate, widen};
+use super::lane::{Lane, Wide, get, map1, narrow, replicate, widen};
 use super::{enabled, m24, m32, require};
 use crate::cpu::Cpu;
 use crate::insn::fac::{VECTOR, VECTOR_ENHANCEMENTS_1};
@@ -123,8 +123,6 @@ fn merge<T: Lane>(a: u128, b: u128) -> u128 {
     }
     T::join(out)
 }
-
-type Wide<T> = <T as Lane>::Wide;
 
 /// Packs with saturation. M5 bit 3 sets the condition code: no element was saturated, some were, or all.
 #[inline(always)]

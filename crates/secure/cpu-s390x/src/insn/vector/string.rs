@@ -153,12 +153,10 @@ fn substring<T: Lane>(c: &mut Cpu, op: &Op) -> Step {
     let (text, wanted, length) = (c.v(op.r2), c.v(op.x), (c.v(op.b2) >> 64) as u8);
     let end = |v| if m24(op) & ZERO_SEARCH != 0 { zero::<T>(v) as usize } else { 16 };
     let (text_end, wanted_end) = (end(text), end(wanted));
-    // What is longer than a register matches in part at most.
-    let longer = wanted_end == 16 && length > 16;
     let (text, wanted) = (T::split(text), T::split(wanted));
     let text = &text.as_ref()[..text_end / size];
     let wanted = &wanted.as_ref()[..wanted_end.min(usize::from(length)) / size];
-    let full = (0..=text.len()).find(|n| !longer && text[*n..].starts_with(wanted));
+    let full = (0..=text.len()).find(|n| text[*n..].starts_with(wanted));
     let partial = || (0..text.len()).find(|n| text_end == 16 && wanted.starts_with(&text[*n..]));
     let (code, index) = match full.map(|n| (2, n)).or_else(|| partial().map(|n| (3, n))) {
         Some(found) => found,
