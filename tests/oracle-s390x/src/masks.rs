@@ -190,6 +190,13 @@ pub const MASKS: &[Mask] = &[
         reason: "chapter 7: whether the operand is accessed when the condition is not met is left to the model",
     },
     Mask {
+        names: &["vlm"],
+        when: |_, oracle, ours| access(oracle) && access(ours),
+        part: Part::All,
+        reason: "chapter 6 'Access Exceptions': of two pages of an operand that both fault either may be reported; QEMU \
+                 7.2 begins with the last register",
+    },
+    Mask {
         names: &["vcksm"],
         when: |_, _, _| true,
         part: Part::All,

@@ -1,4 +1,6 @@
-//! A vector register as elements of one type, from left to right, and functions that go through them.
+//! A vector register as elements of one type, and functions that go through them.
+
+use std::hint::black_box;
 
 /// The type of an element.
 pub(super) trait Lane: Copy + Ord + Default {
@@ -6,14 +8,23 @@ pub(super) trait Lane: Copy + Ord + Default {
     type Array: Copy + AsRef<[Self]> + AsMut<[Self]>;
     /// The type of twice the width.
     type Wide: Lane;
-    /// The elements of `v`.
+    /// The elements of `v` from left to right.
     fn split(v: u128) -> Self::Array;
-    /// The register of these elements.
+    /// The elements of `v` from right to left, which costs nothing on a host whose byte order is that.
+    fn backwards(v: u128) -> Self::Array;
+    /// The register of these elements from right to left.
     fn join(lanes: Self::Array) -> u128;
 }
 
 /// The type of twice the width of `T`.
 pub(super) type Wide<T> = <T as Lane>::Wide;
+
+/// Many small elements as bytes in memory: out of a number in registers the compiler takes each by a shift of its own, out
+/// of memory all together by the host's vector instructions.
+#[inline(always)]
+fn in_memory(bytes: [u8; 16], bits: u32) -> [u8; 16] {
+    if bits < 32 { black_box(bytes) } else { bytes }
+}
 
 macro_rules! lane {
     ($($ty:ty, $wide:ty;)+) => {
@@ -29,13 +40,20 @@ macro_rules! lane {
             }
 
             #[inline(always)]
+            fn backwards(v: u128) -> Self::Array {
+                let bytes = in_memory(v.to_le_bytes(), <$ty>::BITS);
+                let (chunks, _) = bytes.as_chunks();
+                std::array::from_fn(|n| <$ty>::from_le_bytes(chunks[n]))
+            }
+
+            #[inline(always)]
             fn join(lanes: Self::Array) -> u128 {
                 let mut bytes = [0; 16];
                 let (chunks, _) = bytes.as_chunks_mut();
                 for (chunk, lane) in chunks.iter_mut().zip(lanes) {
-                    *chunk = lane.to_be_bytes();
+                    *chunk = lane.to_le_bytes();
                 }
-                u128::from_be_bytes(bytes)
+                u128::from_le_bytes(bytes)
             }
         })+
     };
@@ -49,7 +67,7 @@ lane! {
 /// `f` of each element.
 #[inline(always)]
 pub(super) fn map1<T: Lane>(a: u128, f: impl Fn(T) -> T) -> u128 {
-    let mut out = T::split(a);
+    let mut out = T::backwards(a);
     for x in out.as_mut() {
         *x = f(*x);
     }
@@ -65,7 +83,7 @@ pub(super) fn map2<T: Lane>(a: u128, b: u128, f: impl Fn(T, T) -> T) -> u128 {
 /// `f` of each three elements.
 #[inline(always)]
 pub(super) fn map3<T: Lane>(a: u128, b: u128, c: u128, f: impl Fn(T, T, T) -> T) -> u128 {
-    let (mut out, b, c) = (T::split(a), T::split(b), T::split(c));
+    let (mut out, b, c) = (T::backwards(a), T::backwards(b), T::backwards(c));
     for ((x, y), z) in out.as_mut().iter_mut().zip(b.as_ref()).zip(c.as_ref()) {
         *x = f(*x, *y, *z);
     }
@@ -80,10 +98,10 @@ pub(super) fn pairs<T: Lane>(
     c: u128,
     f: impl Fn([T; 2], [T; 2], T::Wide) -> T::Wide,
 ) -> u128 {
-    let (a, b, mut out) = (T::split(a), T::split(b), T::Wide::split(c));
+    let (a, b, mut out) = (T::backwards(a), T::backwards(b), T::Wide::backwards(c));
     let ((a, _), (b, _)) = (a.as_ref().as_chunks(), b.as_ref().as_chunks());
-    for ((x, y), z) in a.iter().zip(b).zip(out.as_mut()) {
-        *z = f(*x, *y, *z);
+    for (([odd, even], [other, first]), z) in a.iter().zip(b).zip(out.as_mut()) {
+        *z = f([*even, *odd], [*first, *other], *z);
     }
     T::Wide::join(out)
 }
@@ -91,8 +109,8 @@ pub(super) fn pairs<T: Lane>(
 /// The elements of `a` and behind them those of `b`, each made narrower by `f`.
 #[inline(always)]
 pub(super) fn narrow<T: Lane>(a: u128, b: u128, f: impl Fn(T::Wide) -> T) -> u128 {
-    let (a, b, mut out) = (T::Wide::split(a), T::Wide::split(b), T::split(0));
-    for (to, from) in out.as_mut().iter_mut().zip(a.as_ref().iter().chain(b.as_ref())) {
+    let (a, b, mut out) = (T::Wide::backwards(a), T::Wide::backwards(b), T::backwards(0));
+    for (to, from) in out.as_mut().iter_mut().zip(b.as_ref().iter().chain(a.as_ref())) {
         *to = f(*from);
     }
     T::join(out)
@@ -101,11 +119,21 @@ pub(super) fn narrow<T: Lane>(a: u128, b: u128, f: impl Fn(T::Wide) -> T) -> u12
 /// The elements in the left or right half of `a`, each made wider by `f`.
 #[inline(always)]
 pub(super) fn widen<T: Lane>(a: u128, right: bool, f: impl Fn(T) -> T::Wide) -> u128 {
-    let (a, mut out) = (T::split(if right { a << 64 } else { a }), T::Wide::split(0));
+    let (a, mut out) = (T::backwards(if right { a } else { a >> 64 }), T::Wide::backwards(0));
     for (to, from) in out.as_mut().iter_mut().zip(a.as_ref()) {
         *to = f(*from);
     }
     T::Wide::join(out)
+}
+
+/// The index in bytes of the first zero element; 16 if there is none.
+#[inline(always)]
+pub(super) fn first_zero(v: u128, size: u32) -> u32 {
+    // The leftmost bit of each element is a one in the sum if any other bit of the element is.
+    let unit = UNITS[size as usize & 3];
+    let others = !(unit << ((8 << size) - 1));
+    let zeros = !((v & others) + others | v | others);
+    zeros.leading_zeros() >> (3 + size) << size
 }
 
 /// Element `index` of `1 << size` bytes.
@@ -124,12 +152,13 @@ pub(super) fn put(v: u128, size: u32, index: u32, value: u128) -> u128 {
     v & !(mask << shift) | (value & mask) << shift
 }
 
+/// A one in each element.
+const UNITS: [u128; 4] =
+    [u128::MAX / 0xff, u128::MAX / 0xffff, u128::MAX / 0xffff_ffff, u128::MAX / u64::MAX as u128];
+
 /// Every element the rightmost bits of `value`.
 #[inline(always)]
 pub(super) fn replicate(size: u32, value: u128) -> u128 {
-    /// A one in each element.
-    const UNITS: [u128; 4] =
-        [u128::MAX / 0xff, u128::MAX / 0xffff, u128::MAX / 0xffff_ffff, u128::MAX / u64::MAX as u128];
     let size = size as usize & 3;
     UNITS[size] * (value & (u128::MAX >> (128 - (8 << size))))
 }

@@ -80,11 +80,27 @@ where
 /// The product of two polynomials over GF(2): a multiplication without carries.
 #[inline(always)]
 fn polynomial<T: Into<u64>>(a: T, b: T) -> u128 {
-    let (mut rest, b) = (a.into(), u128::from(b.into()));
+    let (mut rest, b) = (a.into(), b.into());
+    if size_of::<T>() == 8 {
+        return long_polynomial(rest, b);
+    }
     let mut product = 0;
     while rest != 0 {
-        product ^= b << rest.trailing_zeros();
+        product ^= u128::from(b) << rest.trailing_zeros();
         rest &= rest - 1;
     }
     product
+}
+
+/// As ordinary products of every fifth bit: at most 13 ones meet in one place of such a product, so that the carries stay
+/// in the four bits that are left out.
+fn long_polynomial(a: u64, b: u64) -> u128 {
+    /// Bits 0, 5, 10 and so on, from the right.
+    const FIFTH: u128 = (u128::MAX >> 3) / 31 | 1 << 125;
+    let parts = |v: u64| -> [u128; 5] { std::array::from_fn(|n| u128::from(v & (FIFTH << n) as u64)) };
+    let (a, b) = (parts(a), parts(b));
+    (0..5).fold(0, |product, n| {
+        let sum = (0..5).fold(0, |sum, i| sum ^ a[i] * b[(5 + n - i) % 5]);
+        product | sum & FIFTH << n
+    })
 }

@@ -42,14 +42,14 @@ pub(crate) const TABLE: &[Entry] = &[
     }),
     row(0xe761, "vmrh", VRRc, VECTOR, |c, op| {
         enabled(c)?;
-        let (a, b) = (c.v(op.r2), c.v(op.x));
+        let (a, b) = (c.v(op.r2) >> 64, c.v(op.x) >> 64);
         let value = by_size!(c, m32(op), u b h f g, T => merge::<T>(a, b));
         c.set_v(op.r1, value);
         Ok(Flow::Next)
     }),
     row(0xe760, "vmrl", VRRc, VECTOR, |c, op| {
         enabled(c)?;
-        let (a, b) = (c.v(op.r2) << 64, c.v(op.x) << 64);
+        let (a, b) = (c.v(op.r2), c.v(op.x));
         let value = by_size!(c, m32(op), u b h f g, T => merge::<T>(a, b));
         c.set_v(op.r1, value);
         Ok(Flow::Next)
@@ -114,12 +114,12 @@ pub(crate) const TABLE: &[Entry] = &[
     row(0xe78d, "vsel", VRRe, VECTOR, whole!(|a, b, select| a & select | b & !select)),
 ];
 
-/// Alternately the elements in the left halves of both.
+/// Alternately the elements in the right halves of both.
 #[inline(always)]
 fn merge<T: Lane>(a: u128, b: u128) -> u128 {
-    let (a, b, mut out) = (T::split(a), T::split(b), T::split(0));
+    let (a, b, mut out) = (T::backwards(a), T::backwards(b), T::backwards(0));
     for ((pair, x), y) in out.as_mut().chunks_exact_mut(2).zip(a.as_ref()).zip(b.as_ref()) {
-        pair.copy_from_slice(&[*x, *y]);
+        pair.copy_from_slice(&[*y, *x]);
     }
     T::join(out)
 }

@@ -1,11 +1,11 @@
 //! String instructions (SA22-7832, chapter 23).
 
-use super::lane::Lane;
+use super::lane::{Lane, first_zero};
 use super::{enabled, m20, m24, m32, require};
 use crate::cpu::Cpu;
 use crate::insn::fac::{VECTOR, VECTOR_ENHANCEMENTS_2};
 use crate::insn::row;
-use crate::op::{Entry, Flow, Format::*, Op, Step};
+use crate::op::{Entry, Flow, Format::*, Op, Step, Trap};
 use std::cmp::Ordering;
 
 // Flags in M5 or M6.
@@ -46,42 +46,35 @@ pub(crate) const TABLE: &[Entry] = &[
         })
     }),
     row(0xe780, "vfee", VRRb, VECTOR, |c, op| {
-        enabled(c)?;
-        let (a, b) = (c.v(op.r2), c.v(op.x));
-        require(c, m24(op) & !(ZERO_SEARCH | CONDITION_CODE) == 0)?;
-        let (equal, zero) =
-            by_size!(c, m32(op), u b h f, T => (first2::<T>(a, b, |x, y| x == y), zero::<T>(a)));
-        let zero = if m24(op) & ZERO_SEARCH != 0 { zero } else { 16 };
-        set_index(c, op, equal.min(zero));
+        let (size, end) = find(c, op)?;
+        let equal = first_zero(c.v(op.r2) ^ c.v(op.x), size);
+        set_index(c, op, equal.min(end));
         if m24(op) & CONDITION_CODE != 0 {
-            c.cc = found_or_zero(equal, zero);
+            c.cc = found_or_zero(equal, end);
         }
         Ok(Flow::Next)
     }),
     row(0xe781, "vfene", VRRb, VECTOR, |c, op| {
-        enabled(c)?;
+        let (size, end) = find(c, op)?;
         let (a, b) = (c.v(op.r2), c.v(op.x));
-        require(c, m24(op) & !(ZERO_SEARCH | CONDITION_CODE) == 0)?;
-        let (unequal, zero) =
-            by_size!(c, m32(op), u b h f, T => (first2::<T>(a, b, |x, y| x != y), zero::<T>(a)));
-        let zero = if m24(op) & ZERO_SEARCH != 0 { zero } else { 16 };
-        set_index(c, op, unequal.min(zero));
+        let unequal = (a ^ b).leading_zeros() >> (3 + size) << size;
+        set_index(c, op, unequal.min(end));
         if m24(op) & CONDITION_CODE != 0 {
-            // The first unequal bytes decide, as elements are compared as unsigned numbers.
-            c.cc = match () {
-                () if zero < unequal => 0,
-                () if unequal == 16 => 3,
-                () if a < b => 1,
-                () => 2,
+            // The first unequal elements decide, and what is before them is equal.
+            c.cc = match a.cmp(&b) {
+                _ if end < unequal => 0,
+                Ordering::Less => 1,
+                Ordering::Greater => 2,
+                Ordering::Equal => 3,
             };
         }
         Ok(Flow::Next)
     }),
     row(0xe75c, "vistr", VRRa, VECTOR, |c, op| {
         enabled(c)?;
-        let a = c.v(op.r2);
-        require(c, m24(op) & !CONDITION_CODE == 0)?;
-        let end = by_size!(c, m32(op), u b h f, T => zero::<T>(a));
+        let (a, size) = (c.v(op.r2), m32(op));
+        require(c, size < 3 && m24(op) & !CONDITION_CODE == 0)?;
+        let end = first_zero(a, size);
         c.set_v(op.r1, a & !u128::MAX.checked_shr(8 * end).unwrap_or(0));
         if m24(op) & CONDITION_CODE != 0 {
             c.cc = if end < 16 { 0 } else { 3 };
@@ -95,18 +88,19 @@ pub(crate) const TABLE: &[Entry] = &[
     }),
 ];
 
-/// The index of the first element, in bytes, for which `f` is true of both; 16 if there is none.
+/// The element size of VFEE and VFENE, and where V2 ends: at its first zero element, if that is searched for.
 #[inline(always)]
-fn first2<T: Lane>(a: u128, b: u128, f: impl Fn(T, T) -> bool) -> u32 {
-    let (a, b) = (T::split(a), T::split(b));
-    let found = a.as_ref().iter().zip(b.as_ref()).position(|(x, y)| f(*x, *y));
-    found.map_or(16, |n| (n * size_of::<T>()) as u32)
+fn find(c: &mut Cpu, op: &Op) -> Result<(u32, u32), Trap> {
+    enabled(c)?;
+    let (size, flags) = (m32(op), m24(op));
+    require(c, size < 3 && flags & !(ZERO_SEARCH | CONDITION_CODE) == 0)?;
+    Ok((size, string_end(c.v(op.r2), size, flags)))
 }
 
-/// The index of the first zero element, in bytes; 16 if there is none.
+/// The index in bytes of the first zero element, if `flags` ask for it and there is one, else 16.
 #[inline(always)]
-fn zero<T: Lane>(a: u128) -> u32 {
-    first2::<T>(a, 0, |x, y| x == y)
+fn string_end(v: u128, size: u32, flags: u32) -> u32 {
+    if flags & ZERO_SEARCH != 0 { first_zero(v, size) } else { 16 }
 }
 
 /// An index is in byte 7; the others are zeros.
@@ -127,21 +121,22 @@ fn found_or_zero(found: u32, zero: u32) -> u8 {
 /// Searches V2 for elements for which `matches` is true (VFAE, VSTRC).
 #[inline(always)]
 fn search<T: Lane>(c: &mut Cpu, op: &Op, flags: u32, matches: impl Fn(T) -> bool) -> Step {
-    let text = c.v(op.r2);
-    let matches = |x| matches(x) != (flags & INVERT != 0);
-    let found = first2::<T>(text, 0, |x, _| matches(x));
-    let zero = if flags & ZERO_SEARCH != 0 { zero::<T>(text) } else { 16 };
-    if flags & RESULT_TYPE != 0 {
-        let bits = 8 * size_of::<T>();
-        let ones = u128::MAX >> (128 - bits);
-        let lanes = T::split(text);
-        let mask = lanes.as_ref().iter().fold(0, |mask, x| mask << bits | if matches(*x) { ones } else { 0 });
+    let (text, size) = (c.v(op.r2), size_of::<T>() as u32);
+    let end = string_end(text, size.ilog2(), flags);
+    let elements = T::split(text);
+    let mut hits = elements.as_ref().iter().map(|x| matches(*x) != (flags & INVERT != 0));
+    let found = if flags & RESULT_TYPE != 0 {
+        let ones = u128::MAX >> (128 - 8 * size);
+        let mask = hits.fold(0, |mask, hit| mask << (8 * size) | if hit { ones } else { 0 });
         c.set_v(op.r1, mask);
+        mask.leading_zeros() / 8
     } else {
-        set_index(c, op, found.min(zero));
-    }
+        let found = hits.position(|hit| hit).map_or(16, |n| n as u32 * size);
+        set_index(c, op, found.min(end));
+        found
+    };
     if flags & CONDITION_CODE != 0 {
-        c.cc = found_or_zero(found, zero);
+        c.cc = found_or_zero(found, end);
     }
     Ok(Flow::Next)
 }
@@ -151,7 +146,7 @@ fn search<T: Lane>(c: &mut Cpu, op: &Op, flags: u32, matches: impl Fn(T) -> bool
 fn substring<T: Lane>(c: &mut Cpu, op: &Op) -> Step {
     let size = size_of::<T>();
     let (text, wanted, length) = (c.v(op.r2), c.v(op.x), (c.v(op.b2) >> 64) as u8);
-    let end = |v| if m24(op) & ZERO_SEARCH != 0 { zero::<T>(v) as usize } else { 16 };
+    let end = |v| string_end(v, size.ilog2(), m24(op)) as usize;
     let (text_end, wanted_end) = (end(text), end(wanted));
     let (text, wanted) = (T::split(text), T::split(wanted));
     let text = &text.as_ref()[..text_end / size];
