@@ -132,7 +132,7 @@ pub(super) fn first_zero(v: u128, size: u32) -> u32 {
     // The leftmost bit of each element is a one in the sum if any other bit of the element is.
     let unit = UNITS[size as usize & 3];
     let others = !(unit << ((8 << size) - 1));
-    let zeros = !((v & others) + others | v | others);
+    let zeros = !(((v & others) + others) | v | others);
     zeros.leading_zeros() >> (3 + size) << size
 }
 

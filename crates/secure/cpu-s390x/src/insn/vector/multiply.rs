@@ -96,11 +96,11 @@ fn polynomial<T: Into<u64>>(a: T, b: T) -> u128 {
 /// in the four bits that are left out.
 fn long_polynomial(a: u64, b: u64) -> u128 {
     /// Bits 0, 5, 10 and so on, from the right.
-    const FIFTH: u128 = (u128::MAX >> 3) / 31 | 1 << 125;
+    const FIFTH: u128 = ((u128::MAX >> 3) / 31) | (1 << 125);
     let parts = |v: u64| -> [u128; 5] { std::array::from_fn(|n| u128::from(v & (FIFTH << n) as u64)) };
     let (a, b) = (parts(a), parts(b));
     (0..5).fold(0, |product, n| {
-        let sum = (0..5).fold(0, |sum, i| sum ^ a[i] * b[(5 + n - i) % 5]);
+        let sum = (0..5).fold(0, |sum, i| sum ^ (a[i] * b[(5 + n - i) % 5]));
         product | sum & FIFTH << n
     })
 }
