@@ -8,6 +8,9 @@ use crate::harness::{
     ALIAS, ALIAS_INVALID, ALIAS_PROTECTED, CODE, SLOT, SLOT_ENTRY, STORAGE, State, WINDOW, WINDOW_LEN,
 };
 use crate::rng::Rng;
+use crate::vector::{self, Field};
+
+mod vector_fields;
 
 /// One case: the state before and the code.
 #[derive(Clone, Debug)]
@@ -130,7 +133,7 @@ impl Builder {
                 .collect()
         };
         let gpr = std::array::from_fn(|_| rng.value());
-        let fpr = std::array::from_fn(|_| rng.float());
+        let vr = std::array::from_fn(|_| u128::from(rng.float()) << 64 | u128::from(rng.value()));
         let ar = std::array::from_fn(|_| rng.value() as u32);
         // Masks, flags and rounding mode; the reserved bits stay zero. No traps for overflow, underflow and inexact
         // results: QEMU 7.2 suppresses the result there and does not tell "incremented" from "truncated", while the
@@ -144,7 +147,7 @@ impl Builder {
         let address = slot + SLOT_ENTRY;
         Self {
             rng,
-            state: State { mask, address, gpr, fpr, ar, fpc, window },
+            state: State { mask, address, gpr, vr, ar, fpc, window },
             slot,
             pinned: [false; 16],
             code: Vec::new(),
@@ -172,7 +175,10 @@ impl Builder {
         if form.has("priv") {
             self.state.mask |= PSW_PROBLEM;
         }
-        self.class = format!("{:?}", form.format);
+        self.class = class(form);
+        if matches!(form.format, Format::Vector(_)) {
+            self.state.vr = vector::registers(&mut self.rng, form.has("str"));
+        }
         let mut fields = Fields::default();
         let len = form_length(form);
         let after = self.at + len;
@@ -234,6 +240,9 @@ impl Builder {
         }
         if form.format == Format::RrfE {
             f.m3 = 0; // rounding by the FPC: other modes depend on a facility
+        }
+        if let Format::Vector(layout) = form.format {
+            self.vector_fields(form, layout, f);
         }
         // A 128-bit operand names a register of a valid pair.
         if form.has("x1") {
@@ -326,13 +335,17 @@ impl Builder {
                 let n = match length {
                     Length::Bytes(n) => n,
                     Length::PerRegister(each) => each * u64::from((f.r3.wrapping_sub(f.r1) & 15) + 1),
+                    Length::PerVector(each) => each * u64::from(f.v[3].saturating_sub(f.v[1]) + 1),
                     Length::Mask => u64::from((f.r3 & 15).count_ones()).max(1),
                 };
                 let bits = match form.format {
                     Format::Rxy | Format::Rsy | Format::Siy => 20,
                     _ => 12,
                 };
-                let indexed = matches!(form.format, Format::Rx | Format::Rxy | Format::Rxe);
+                let indexed = match form.format {
+                    Format::Vector(layout) => layout.fields.iter().any(|(field, ..)| *field == Field::X2),
+                    format => matches!(format, Format::Rx | Format::Rxy | Format::Rxe),
+                };
                 let (mut b, mut d) = self.operand(n, form.align, bits);
                 if indexed && self.fixed.is_none() && self.rng.chance(50) {
                     (b, f.x2, d) = self.index(b, d);
@@ -815,6 +828,7 @@ impl Builder {
                     f.r1 = 15;
                 }
             }
+            "vll" | "vstrs" | "vge" => self.vector_special(kind, form, f),
             _ => self.plain_fields(form, f),
         }
     }
@@ -935,7 +949,7 @@ impl Builder {
                 self.state.gpr[usize::from(f.b2)] = self.garnish(value);
             }
         }
-        self.class = format!("{:?} of {:?}", form.format, target.format);
+        self.class = format!("{:?} of {}", form.format, class(target));
         self.place(form, &f);
         self.text.push(format!("target {text} [{}]", hex(&bytes)));
         self.names.push(target.name);
@@ -950,6 +964,10 @@ impl Builder {
             self.area = ALIAS;
         }
         self.class = "sequence".into();
+        if self.rng.chance(50) {
+            let strings = self.rng.chance(30);
+            self.state.vr = vector::registers(&mut self.rng, strings);
+        }
         let start = self.area;
         self.state.gpr[usize::from(BASE)] = start;
         self.fixed = Some((BASE, start));
@@ -973,6 +991,14 @@ impl Builder {
             self.plain_fields(form, &mut fields);
             self.place(form, &fields);
         }
+    }
+}
+
+/// The operand class: the format's name.
+fn class(form: &Form) -> String {
+    match form.format {
+        Format::Vector(layout) => format!("{layout:?}"),
+        format => format!("{format:?}"),
     }
 }
 

@@ -47,19 +47,26 @@ fn qemu_agrees_with_itself_in_another_order() {
 
 #[test]
 fn the_core_agrees_with_qemu() {
-    let Some(mut c) = campaign(20_000) else { return };
+    let Some(mut c) = campaign(24_000) else { return };
     c.float = soft::has_float();
     let report = run(&c).expect("the cases run");
     eprintln!("{}", report.coverage.table());
     eprintln!("not implemented by the core: {}", report.coverage.unimplemented().join(" "));
     eprintln!("not implemented by QEMU: {}", report.coverage.without_oracle().join(" "));
     assert_eq!(report.different, 0, "{}", report.differences.join("\n"));
-    for name in KNOWN {
-        assert!(report.known.contains_key(*name), "{name} differs no longer: take it from the list");
-    }
     assert!(
-        report.coverage.executed() > 450,
+        report.coverage.executed() > 600,
         "only {} instructions ran to their end",
         report.coverage.executed()
     );
+}
+
+#[test]
+fn what_is_known_to_differ_differs() {
+    for name in KNOWN {
+        let Some(mut c) = campaign(2_000) else { return };
+        c.only = vec![(*name).to_owned()];
+        let report = run(&c).expect("the cases run");
+        assert!(report.known.contains_key(*name), "{name} differs no longer: take it from the list");
+    }
 }

@@ -41,9 +41,12 @@ pub(crate) const TABLES: &[&[Entry]] = &[
     plo::TABLE,
     storage::TABLE,
     unicode::TABLE,
+    vector::bits::TABLE,
     vector::float::TABLE,
     vector::integer::TABLE,
     vector::load::TABLE,
+    vector::multiply::TABLE,
+    vector::shape::TABLE,
     vector::string::TABLE,
 ];
 
