@@ -10,7 +10,7 @@ use cloister_machines::{MachineError, NoneMachine, Outlets, Run};
 use cloister_options::{CommandLine, Target};
 use cloister_platform::{Door, Loopback, SevHost};
 use cloister_platform_store::{CreateOptions, Environment, Platform, PlatformError, SevPlatform, locate};
-use cloister_silicon_s390x::Silicon;
+use cloister_silicon_s390x::{Silicon, Tiering};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -93,7 +93,12 @@ pub(crate) fn machine(
     platform: Platform,
     outlets: Outlets,
 ) -> Result<Arc<S390Ccw>, MachineError> {
-    let upper = upper_door(line, Arc::new(Silicon::new(platform)));
+    let accel = line.accel.first().map(|accel| &accel.properties);
+    let jit = accel.and_then(|given| given.bool("jit")) != Some(false);
+    let room = accel.and_then(|given| given.number("tb-size")).filter(|size| *size > 0);
+    let room = room.map(|mebibytes| usize::try_from(mebibytes << 20).unwrap_or(usize::MAX));
+    let tiering = if jit { Tiering::Hot } else { Tiering::Off };
+    let upper = upper_door(line, Arc::new(Silicon::new(platform).with_translation(tiering, room)));
     Ok(Arc::new(S390Ccw::with_outlets(line, upper, outlets)?))
 }
 

@@ -9,6 +9,7 @@ mod pages;
 mod protection;
 
 use cloister_arch::s390x::{CpuRequest, CpuResponse, LocalInterrupt, RunState, VmConfig, facility};
+pub use cloister_cpu_s390x::Tiering;
 use cloister_cpu_s390x::{CoreExit, FACILITIES, RunLimit, System};
 use cloister_crypto::SystemEntropy;
 use cloister_firmware_api::{Door, Guest, Left, MAX_RUNS, Machine, Request, Response};
@@ -32,6 +33,9 @@ pub struct Silicon {
     ultravisor: Option<Arc<Ultravisor>>,
     guest: OnceLock<GuestSide>,
     observer: Option<Arc<dyn ConversionObserver>>,
+    tiering: Tiering,
+    /// Bytes for translated code, if somebody said.
+    room: Option<usize>,
     /// The folder's lock is held as long as the machine runs.
     _platform: Platform,
 }
@@ -73,7 +77,15 @@ impl Silicon {
             max_cpus: MAX_CPUS,
             sev: None,
         };
-        Self { machine, ultravisor, guest: OnceLock::new(), observer, _platform: platform }
+        Self {
+            machine,
+            ultravisor,
+            guest: OnceLock::new(),
+            observer,
+            tiering: Tiering::default(),
+            room: None,
+            _platform: platform,
+        }
     }
 
     /// The guest's storage, for tests that look at it from inside the secure world.
@@ -86,6 +98,12 @@ impl Silicon {
         self.guest.get()?.protection.as_ref()?.page_kind(page)
     }
 
+    /// How code of a guest is translated for the host: when, and into how many bytes.
+    #[must_use]
+    pub fn with_translation(self, tiering: Tiering, room: Option<usize>) -> Self {
+        Self { tiering, room, ..self }
+    }
+
     fn create(&self, config: VmConfig) -> Result<Response, String> {
         if self.guest.get().is_some() {
             return Err("the modelled machine has its guest already".into());
@@ -96,6 +114,10 @@ impl Silicon {
             storage.observe(Arc::clone(observer));
         }
         let system = Arc::new(System::new(config, Arc::clone(&storage)).map_err(|e| e.to_string())?);
+        system.set_tiering(self.tiering);
+        if let Some(bytes) = self.room {
+            system.set_code_room(bytes);
+        }
         let protection = self.ultravisor.as_ref().map(|uv| {
             let protection = Arc::new(Protection::new(Arc::clone(uv), &system, GUEST_ORIGIN));
             system.set_protected(Some(Arc::clone(&protection) as _));
