@@ -232,8 +232,11 @@ impl Builder {
             f.imm &= if form.name.starts_with("ris") { 0x3fbf } else { 0x3f3f };
             f.imm2 &= 63;
         }
-        if form.format == Format::RrfE {
-            f.m3 = 0; // rounding by the FPC: other modes depend on a facility
+        if matches!(form.format, Format::RrfM | Format::RrfB) {
+            // Rounding methods that exist, most of the time, and suppression of the inexact exception.
+            let method = if self.rng.chance(4) { f.m3 } else { self.rng.pick(&[0, 1, 3, 4, 5, 6, 7]) };
+            let suppress = self.rng.pick(&[0, 4]);
+            (f.m3, f.m4) = if form.format == Format::RrfM { (method, suppress) } else { (0, method) };
         }
         // A 128-bit operand names a register of a valid pair.
         if form.has("x1") {
@@ -332,7 +335,7 @@ impl Builder {
                     Format::Rxy | Format::Rsy | Format::Siy => 20,
                     _ => 12,
                 };
-                let indexed = matches!(form.format, Format::Rx | Format::Rxy | Format::Rxe);
+                let indexed = matches!(form.format, Format::Rx | Format::Rxy | Format::Rxe | Format::Rxf);
                 let (mut b, mut d) = self.operand(n, form.align, bits);
                 if indexed && self.fixed.is_none() && self.rng.chance(50) {
                     (b, f.x2, d) = self.index(b, d);
