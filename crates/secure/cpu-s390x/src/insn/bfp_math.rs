@@ -1,8 +1,7 @@
 //! Binary-floating-point arithmetic as z/Architecture defines it: exact intermediate results, one rounding, and
 //! what the masks of the floating-point-control register make of the exceptions (SA22-7832, chapters 9 and 19).
 //!
-//! It knows no registers and no storage; `bfp` does. Speed is the host's floating point's, used there where it
-//! is known to agree.
+//! It knows no registers and no storage; `bfp` does. Speed is `bfp_host`'s.
 
 use std::cmp::Ordering;
 
@@ -63,6 +62,8 @@ pub(super) struct Rules {
     pub(super) masks: u8,
     /// The inexact exception is not recognised (XxC).
     pub(super) inexact_off: bool,
+    /// Inexact is off or its flag on: whether a result is exact may be left open.
+    pub(super) noted: bool,
 }
 
 /// Result of a computation.
@@ -617,7 +618,7 @@ pub(super) fn divide_to_integer(
     if overflow {
         n.exp -= format.wrap;
     }
-    let exact = Rules { round: Round::Zero, masks: 0, inexact_off: true };
+    let exact = Rules { round: Round::Zero, masks: 0, inexact_off: true, noted: true };
     Division {
         remainder: format.round(remainder, rules, None),
         quotient: format.round(n, exact, None).bits,

@@ -5,11 +5,11 @@ use proptest::prelude::*;
 use rustc_apfloat::ieee::{Double, Quad, Single};
 use rustc_apfloat::{Float, FloatConvert, Round as Other, Status, StatusAnd};
 
-const NEAREST: Rules = Rules { round: Round::Even, masks: 0, inexact_off: false };
-const TRAPS: Rules = Rules { round: Round::Even, masks: 0xf8, inexact_off: false };
+const NEAREST: Rules = Rules { round: Round::Even, masks: 0, inexact_off: false, noted: false };
+const TRAPS: Rules = Rules { round: Round::Even, masks: 0xf8, inexact_off: false, noted: false };
 
 /// Doublewords in which extreme and close exponents are frequent.
-fn long() -> impl Strategy<Value = u64> {
+pub(super) fn long() -> impl Strategy<Value = u64> {
     let exponent = prop_oneof![Just(0u64), Just(1), Just(0x7fe), 0x3f0u64..0x410, 0u64..0x7ff, Just(0x434)];
     let fraction = prop_oneof![
         any::<u64>(),
@@ -22,7 +22,7 @@ fn long() -> impl Strategy<Value = u64> {
         .prop_map(|(s, e, f)| u64::from(s) << 63 | e << 52 | f & ((1 << 52) - 1))
 }
 
-fn short() -> impl Strategy<Value = u32> {
+pub(super) fn short() -> impl Strategy<Value = u32> {
     let exponent = prop_oneof![Just(0u32), Just(1), Just(0xfe), 0x70u32..0x90, 0u32..0xff];
     let fraction =
         prop_oneof![any::<u32>(), Just(0), Just(u32::MAX), any::<u8>().prop_map(|n| u32::from(n) << 15)];
