@@ -3,6 +3,7 @@
 //! Fields that a format lacks are ignored, so that one structure serves all formats.
 
 use crate::forms::{Form, Format};
+use crate::vector;
 
 /// The fields of one instruction. Wider values than the field are cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,10 @@ pub struct Fields {
     pub imm: i64,
     /// The second immediate: i2 of RIE-c and RIS, i5 of RIE-f (imm holds i3 and i4).
     pub imm2: i64,
+    /// Vector formats: registers, masks and immediates by the manual's number.
+    pub v: [u8; 5],
+    pub m: [u8; 7],
+    pub i: [u16; 5],
 }
 
 /// The instruction bytes.
@@ -74,6 +79,7 @@ pub fn encode(form: &Form, f: &Fields) -> Vec<u8> {
         Format::SsB => vec![op, rr(f.l1, f.l2), t0, t1, s0, s1],
         Format::Sse => vec![op, sub, t0, t1, s0, s1],
         Format::Ssf => vec![op, rr(f.r3, sub), t0, t1, s0, s1],
+        Format::Vector(layout) => vector::encode(layout, op, sub, f),
     }
 }
 
@@ -107,6 +113,7 @@ pub fn describe(form: &Form, f: &Fields) -> String {
         Format::SsB => format!("{}({},{}),{}({},{})", f.d1, f.l1 + 1, f.b1, f.d2, f.l2 + 1, f.b2),
         Format::Sse => format!("{first},{}({})", f.d2, f.b2),
         Format::Ssf => format!("{},{first},{}({})", f.r3, f.d2, f.b2),
+        Format::Vector(layout) => vector::describe(layout, f),
     };
     format!("{} {text}", form.name)
 }

@@ -8,6 +8,7 @@ use crate::harness::{
     ALIAS, ALIAS_INVALID, ALIAS_PROTECTED, CODE, SLOT, SLOT_ENTRY, STORAGE, State, WINDOW, WINDOW_LEN,
 };
 use crate::rng::Rng;
+use crate::vector::{self, Field, Layout};
 
 /// One case: the state before and the code.
 #[derive(Clone, Debug)]
@@ -130,7 +131,7 @@ impl Builder {
                 .collect()
         };
         let gpr = std::array::from_fn(|_| rng.value());
-        let fpr = std::array::from_fn(|_| rng.float());
+        let vr = std::array::from_fn(|_| u128::from(rng.float()) << 64 | u128::from(rng.value()));
         let ar = std::array::from_fn(|_| rng.value() as u32);
         // Masks, flags and rounding mode; the reserved bits stay zero. No traps for overflow, underflow and inexact
         // results: QEMU 7.2 suppresses the result there and does not tell "incremented" from "truncated", while the
@@ -144,7 +145,7 @@ impl Builder {
         let address = slot + SLOT_ENTRY;
         Self {
             rng,
-            state: State { mask, address, gpr, fpr, ar, fpc, window },
+            state: State { mask, address, gpr, vr, ar, fpc, window },
             slot,
             pinned: [false; 16],
             code: Vec::new(),
@@ -172,7 +173,18 @@ impl Builder {
         if form.has("priv") {
             self.state.mask |= PSW_PROBLEM;
         }
-        self.class = format!("{:?}", form.format);
+        self.class = class(form);
+        if matches!(form.format, Format::Vector(_)) {
+            self.state.vr = if form.has("float") {
+                // Here QEMU suppresses on traps as the architecture does; of underflow see the masks.
+                if self.rng.chance(25) {
+                    self.state.fpc |= self.rng.bits() as u32 & 0xf800_0000;
+                }
+                vector::floats(&mut self.rng)
+            } else {
+                vector::registers(&mut self.rng, form.has("str"))
+            };
+        }
         let mut fields = Fields::default();
         let len = form_length(form);
         let after = self.at + len;
@@ -238,6 +250,9 @@ impl Builder {
             let suppress = self.rng.pick(&[0, 4]);
             (f.m3, f.m4) = if form.format == Format::RrfM { (method, suppress) } else { (0, method) };
         }
+        if let Format::Vector(layout) = form.format {
+            self.vector_fields(form, layout, f);
+        }
         // A 128-bit operand names a register of a valid pair.
         if form.has("x1") {
             f.r1 &= 13;
@@ -279,6 +294,26 @@ impl Builder {
         }
         if form.has("cond") && form.memory.is_none() {
             f.r1 = self.rng.below(16) as u8;
+        }
+    }
+
+    /// Registers, masks and immediates of a vector format; a value that the table excludes is rare.
+    fn vector_fields(&mut self, form: &Form, layout: &Layout, f: &mut Fields) {
+        for (field, _, width) in layout.fields {
+            let any = self.rng.below(1 << width) as u16;
+            let mut value = |name: &str, n: usize| match form.values(&format!("{name}{n}")) {
+                Some(list) if self.rng.chance(97) => self.rng.pick(&list),
+                _ => any,
+            };
+            match *field {
+                Field::V(n) => f.v[n] = self.rng.below(32) as u8,
+                Field::M(n) => f.m[n] = value("M", n) as u8,
+                Field::I(n) => f.i[n] = value("I", n),
+                _ => {}
+            }
+        }
+        if matches!(form.memory, Some(Length::PerVector(_))) && self.rng.chance(95) {
+            f.v[3] = (f.v[1] + self.rng.below(16) as u8).min(31);
         }
     }
 
@@ -329,13 +364,17 @@ impl Builder {
                 let n = match length {
                     Length::Bytes(n) => n,
                     Length::PerRegister(each) => each * u64::from((f.r3.wrapping_sub(f.r1) & 15) + 1),
+                    Length::PerVector(each) => each * u64::from(f.v[3].saturating_sub(f.v[1]) + 1),
                     Length::Mask => u64::from((f.r3 & 15).count_ones()).max(1),
                 };
                 let bits = match form.format {
                     Format::Rxy | Format::Rsy | Format::Siy => 20,
                     _ => 12,
                 };
-                let indexed = matches!(form.format, Format::Rx | Format::Rxy | Format::Rxe | Format::Rxf);
+                let indexed = match form.format {
+                    Format::Vector(layout) => layout.fields.iter().any(|(field, ..)| *field == Field::X2),
+                    format => matches!(format, Format::Rx | Format::Rxy | Format::Rxe | Format::Rxf),
+                };
                 let (mut b, mut d) = self.operand(n, form.align, bits);
                 if indexed && self.fixed.is_none() && self.rng.chance(50) {
                     (b, f.x2, d) = self.index(b, d);
@@ -818,6 +857,31 @@ impl Builder {
                     f.r1 = 15;
                 }
             }
+            // A length in a register that the operand's length follows.
+            "vll" => {
+                self.plain_fields(form, f);
+                let code = if self.rng.chance(70) { self.rng.below(18) } else { self.rng.value() };
+                if !self.pinned[usize::from(f.r3)] {
+                    self.state.gpr[usize::from(f.r3)] = code;
+                }
+            }
+            // The address has a vector's element for an index.
+            "vge" => {
+                self.plain_fields(form, f);
+                let Some(Length::Bytes(n)) = form.memory else { return };
+                let count = 16 / n;
+                let element = u64::from(f.m[3]) % count;
+                let shift = 8 * n * (count - 1 - element);
+                let mask = u128::MAX >> (128 - 8 * n) << shift;
+                let part = if self.rng.chance(50) { self.rng.below(512) } else { self.rng.bits() };
+                let part = part & (mask >> shift) as u64;
+                if f.b2 != 0 {
+                    let g = &mut self.state.gpr[usize::from(f.b2)];
+                    *g = g.wrapping_sub(part);
+                    let v = &mut self.state.vr[usize::from(f.v[2])];
+                    *v = *v & !mask | u128::from(part) << shift;
+                }
+            }
             _ => self.plain_fields(form, f),
         }
     }
@@ -938,7 +1002,7 @@ impl Builder {
                 self.state.gpr[usize::from(f.b2)] = self.garnish(value);
             }
         }
-        self.class = format!("{:?} of {:?}", form.format, target.format);
+        self.class = format!("{:?} of {}", form.format, class(target));
         self.place(form, &f);
         self.text.push(format!("target {text} [{}]", hex(&bytes)));
         self.names.push(target.name);
@@ -953,6 +1017,10 @@ impl Builder {
             self.area = ALIAS;
         }
         self.class = "sequence".into();
+        if self.rng.chance(50) {
+            let strings = self.rng.chance(30);
+            self.state.vr = vector::registers(&mut self.rng, strings);
+        }
         let start = self.area;
         self.state.gpr[usize::from(BASE)] = start;
         self.fixed = Some((BASE, start));
@@ -976,6 +1044,14 @@ impl Builder {
             self.plain_fields(form, &mut fields);
             self.place(form, &fields);
         }
+    }
+}
+
+/// The operand class: the format's name.
+fn class(form: &Form) -> String {
+    match form.format {
+        Format::Vector(layout) => format!("{layout:?}"),
+        format => format!("{format:?}"),
     }
 }
 

@@ -13,7 +13,7 @@
 //! | 0x3ff00 | storage window of a case, 512 bytes across a page boundary |
 //! | 0x100000 | code slots of 128 bytes |
 //! | 0x300000 | order of execution, one word per case |
-//! | 0x1000000, 0x2000000 | input and output records of 1024 bytes |
+//! | 0x1000000, 0x2000000 | input and output records of 2048 bytes |
 //!
 //! With translation on, segments 0 and 1 are mapped one to one, and segment 2 shows the window's pages again:
 //! side by side, followed by an invalid page, and followed by a protected page.
@@ -40,14 +40,14 @@ pub const ALIAS_INVALID: u64 = 0x20_4f00;
 pub const ALIAS_PROTECTED: u64 = 0x20_6f00;
 /// Main storage of the machine.
 pub const STORAGE: u64 = 64 << 20;
-/// Control register 0: AFP registers on.
-pub const CR0: u64 = 0x0004_0000;
+/// Control register 0: AFP registers and vectors on.
+pub const CR0: u64 = 0x0006_0000;
 
 /// The order of execution: slot numbers, one word each.
 pub const ORDER: u64 = 0x30_0000;
 const INPUT: u64 = 0x100_0000;
 const OUTPUT: u64 = 0x200_0000;
-const RECORD: u64 = 1024;
+const RECORD: u64 = 2048;
 const ENTRY: u64 = 0x2000;
 const SEGMENTS: u64 = 0x3000;
 const PAGES: u64 = 0x4000;
@@ -66,14 +66,14 @@ pub const DONE: u64 = 0xc105;
 
 /// Where an output record has what.
 const REC_GPR: usize = 0x10;
-const REC_FPR: usize = 0x90;
-const REC_AR: usize = 0x110;
-const REC_FPC: usize = 0x150;
-const REC_KIND: usize = 0x154;
-const REC_CODE: usize = 0x158;
-const REC_DXC: usize = 0x15c;
-const REC_WINDOW: usize = 0x160;
-const REC_TEID: usize = 0x360;
+const REC_AR: usize = 0x90;
+const REC_FPC: usize = 0xd0;
+const REC_KIND: usize = 0xd4;
+const REC_CODE: usize = 0xd8;
+const REC_DXC: usize = 0xdc;
+const REC_WINDOW: usize = 0xe0;
+const REC_TEID: usize = 0x2e0;
+const REC_VR: usize = 0x300;
 
 /// The state before or after a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,8 +84,8 @@ pub struct State {
     pub address: u64,
     /// General registers.
     pub gpr: [u64; 16],
-    /// Floating-point registers.
-    pub fpr: [u64; 16],
+    /// Vector registers; bits 0-63 of the first 16 are the floating-point registers.
+    pub vr: [u128; 32],
     /// Access registers.
     pub ar: [u32; 16],
     /// Floating-point-control register.
@@ -132,7 +132,7 @@ pub const START: u64 = ENTRY;
 pub const START_MASK: u64 = AM64;
 
 /// Builds the image. Slot n holds `cases[n]`; `order` says which run, and in which order. Without
-/// `float` the supervisor leaves the floating-point registers alone, for a core that lacks them.
+/// `float` the supervisor leaves the floating-point and vector registers alone, for a core that lacks them.
 pub fn image(cases: &[Case], order: &[u32], float: bool) -> Pieces {
     let mut lowcore = vec![0; 0x2000];
     let supervisor = Supervisor::assemble(float);
@@ -237,8 +237,10 @@ fn record(state: &State) -> Vec<u8> {
     put_psw(&mut out, 0, state.mask, state.address);
     for n in 0..16 {
         put(&mut out, (REC_GPR + 8 * n) as u64, state.gpr[n]);
-        put(&mut out, (REC_FPR + 8 * n) as u64, state.fpr[n]);
         out[REC_AR + 4 * n..REC_AR + 4 * n + 4].copy_from_slice(&state.ar[n].to_be_bytes());
+    }
+    for (n, value) in state.vr.iter().enumerate() {
+        out[REC_VR + 16 * n..REC_VR + 16 * n + 16].copy_from_slice(&value.to_be_bytes());
     }
     out[REC_FPC..REC_FPC + 4].copy_from_slice(&state.fpc.to_be_bytes());
     out[REC_WINDOW..REC_WINDOW + WINDOW_LEN].copy_from_slice(&state.window);
@@ -264,7 +266,9 @@ fn outcome(rec: &[u8]) -> Outcome {
             mask: long(0),
             address: long(8),
             gpr: std::array::from_fn(|n| long(REC_GPR + 8 * n)),
-            fpr: std::array::from_fn(|n| long(REC_FPR + 8 * n)),
+            vr: std::array::from_fn(|n| {
+                u128::from(long(REC_VR + 16 * n)) << 64 | u128::from(long(REC_VR + 16 * n + 8))
+            }),
             ar: std::array::from_fn(|n| word(REC_AR + 4 * n)),
             fpc: word(REC_FPC),
             window: rec[REC_WINDOW..REC_WINDOW + WINDOW_LEN].to_vec(),
@@ -323,7 +327,7 @@ impl Supervisor {
         a.rxy(10, 11, 0, 0x16); // LLGF 10,0(11)
         a.raw(&[0xa7, 0xbb, 0x00, 0x04]); // AGHI 11,4
         a.rxy(11, 0, ORDER_NEXT, 0x24); // STG
-        a.rsy(0xeb, 10, 10, 0, 10, 0x0d); // SLLG 10,10,10
+        a.rsy(0xeb, 10, 10, 0, 11, 0x0d); // SLLG 10,10,11
         a.llilf(13, INPUT);
         a.llilf(12, OUTPUT);
         a.raw(&[0xb9, 0x08, 0x00, 0xda]); // AGR 13,10
@@ -336,9 +340,7 @@ impl Supervisor {
         a.mvc(9, 0, 16, 13, 0);
         if float {
             a.raw(&[0xb2, 0x9d, 0xd0 | (REC_FPC >> 8) as u8, REC_FPC as u8]); // LFPC
-            for n in 0..16 {
-                a.rx(0x68, n, 13, REC_FPR + 8 * usize::from(n)); // LD
-            }
+            a.vectors(0x36, 13); // VLM
         }
         a.raw(&[0x9a, 0x0f, 0xd0 | (REC_AR >> 8) as u8, REC_AR as u8]); // LAM 0,15
         a.rsy(0xeb, 0, 15, 13, REC_GPR as u64, 0x04); // LMG
@@ -356,9 +358,7 @@ impl Supervisor {
         a.llilf(9, SAVE);
         a.mvc(12, REC_GPR, 128, 9, 0);
         if float {
-            for n in 0..16 {
-                a.rx(0x60, n, 12, REC_FPR + 8 * usize::from(n)); // STD
-            }
+            a.vectors(0x3e, 12); // VSTM
             a.raw(&[0xb2, 0x9c, 0xc0 | (REC_FPC >> 8) as u8, REC_FPC as u8]); // STFPC
         }
         a.raw(&[0x9b, 0x0f, 0xc0 | (REC_AR >> 8) as u8, REC_AR as u8]); // STAM
@@ -408,6 +408,13 @@ impl Assembler {
 
     fn rsy(&mut self, op: u8, r1: u8, r3: u8, base: u8, d: u64, sub: u8) {
         self.raw(&[op, (r1 << 4) | r3, (base << 4) | ((d >> 8) & 15) as u8, d as u8, (d >> 12) as u8, sub]);
+    }
+
+    /// All vector registers from or to the record at the base, in two halves (the second with the fifth bits in RXB).
+    fn vectors(&mut self, sub: u8, base: u8) {
+        for (d, rxb) in [(REC_VR, 0), (REC_VR + 256, 0x0c)] {
+            self.raw(&[0xe7, 0x0f, base << 4 | (d >> 8) as u8, d as u8, rxb, sub]);
+        }
     }
 
     fn llilf(&mut self, r1: u8, value: u64) {

@@ -15,3 +15,4 @@ pub mod masks;
 pub mod qemu;
 pub mod rng;
 pub mod soft;
+pub mod vector;

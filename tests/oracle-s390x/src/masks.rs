@@ -251,14 +251,15 @@ fn untouched(case: &Case, ours: &Outcome) -> bool {
     case.class != "sequence"
         && before.gpr == after.gpr
         && before.ar == after.ar
+        && before.vr == after.vr
         && before.window == after.window
 }
 
 /// Whether the results differ in NaNs alone, or the core traps for one.
 fn only_nans(oracle: &Outcome, ours: &Outcome) -> bool {
     let nan = |v: u64| v << 1 > 0xffe0_0000_0000_0000 || ((v >> 32) as u32) << 1 > 0xff00_0000;
-    let mut pairs = oracle.state.fpr.iter().zip(&ours.state.fpr);
-    program(ours, &[7]) || pairs.all(|(q, o)| q == o || nan(*o))
+    let mut pairs = oracle.state.vr.iter().zip(&ours.state.vr);
+    program(ours, &[7]) || pairs.all(|(q, o)| q == o || nan((*o >> 64) as u64))
 }
 
 fn program(outcome: &Outcome, codes: &[u16]) -> bool {
