@@ -380,19 +380,16 @@ pub(super) fn multiply(format: &Format, a: Number, b: Number, rules: Rules) -> O
     }
 }
 
-/// `a * b + c`, rounded once. Operands are short or long, so that the product is exact.
+/// `a * b + c`, rounded once.
 pub(super) fn multiply_add(format: &Format, a: Number, b: Number, c: Number, rules: Rules) -> Outcome {
-    let p = if a.is_nan() || b.is_nan() {
-        None
-    } else {
-        match product(a, b) {
-            Some(p) => Some(p),
-            // Infinity times zero comes before a NaN that would be added.
-            None => return invalid(format, Number::default_nan(), rules),
+    let numbers = !a.is_nan() && !b.is_nan();
+    match numbers.then(|| exact_product(a, b)) {
+        // Infinity times zero comes before a NaN that would be added.
+        Some(None) => invalid(format, Number::default_nan(), rules),
+        Some(Some((p, rest))) if p.class == Class::Finite && c.class == Class::Finite => {
+            format.round(sum_exactly(p, rest, c, rules.round), rules, None)
         }
-    };
-    match p {
-        Some(p) if !c.is_nan() => add(format, p, c, rules),
+        Some(Some(p)) if !c.is_nan() => add(format, jammed(p), c, rules),
         _ => nan(format, &[a, b, c], rules).unwrap_or(Outcome::plain(0)),
     }
 }
@@ -652,13 +649,23 @@ fn sum(a: Number, b: Number, round: Round) -> Number {
 
 /// Product of numbers that are no NaNs; nothing for infinity times zero.
 fn product(a: Number, b: Number) -> Option<Number> {
+    exact_product(a, b).map(jammed)
+}
+
+/// One bit stands for further ones.
+fn jammed((n, rest): (Number, u128)) -> Number {
+    Number { sig: n.sig | u128::from(rest != 0), ..n }
+}
+
+/// The same, with 128 more bits of the significand.
+fn exact_product(a: Number, b: Number) -> Option<(Number, u128)> {
     let sign = a.sign != b.sign;
     match (a.class, b.class) {
         (Class::Infinity, Class::Zero) | (Class::Zero, Class::Infinity) => None,
-        (Class::Infinity, _) | (_, Class::Infinity) => Some(Number::infinity(sign)),
-        (Class::Zero, _) | (_, Class::Zero) => Some(Number::zero(sign)),
+        (Class::Infinity, _) | (_, Class::Infinity) => Some((Number::infinity(sign), 0)),
+        (Class::Zero, _) | (_, Class::Zero) => Some((Number::zero(sign), 0)),
         _ => {
-            // 127 bits by 127 bits in halves: at least 253, of which the lowest only say "more".
+            // 127 bits by 127 bits in halves: at least 253.
             let (ah, al) = (a.sig >> 64, a.sig & u128::from(u64::MAX));
             let (bh, bl) = (b.sig >> 64, b.sig & u128::from(u64::MAX));
             let (high, low) = (ah * bh, al * bl);
@@ -668,8 +675,50 @@ fn product(a: Number, b: Number) -> Option<Number> {
             // The leading bit is bit 124 or 125 of `high`.
             let up = high >> 125 != 0;
             let shift = if up { 1 } else { 2 };
-            let sig = high << shift | low >> (128 - shift) | u128::from(low << shift != 0);
-            Some(Number { sign, class: Class::Finite, exp: a.exp + b.exp + i32::from(up), sig })
+            let sig = high << shift | low >> (128 - shift);
+            let exp = a.exp + b.exp + i32::from(up);
+            Some((Number { sign, class: Class::Finite, exp, sig }, low << shift))
         }
+    }
+}
+
+/// Sum of a finite product with its further bits and a finite number; of extended operands too no bit is lost that
+/// matters.
+fn sum_exactly(p: Number, rest: u128, c: Number, round: Round) -> Number {
+    let (product, addend) = ((p, rest), (c, 0));
+    let key = |(n, low): (Number, u128)| (n.exp, n.sig, low);
+    let ((big, big_low), (small, small_low)) =
+        if key(product) >= key(addend) { (product, addend) } else { (addend, product) };
+    let (high, low) = jam_wide(small.sig, small_low, (big.exp - small.exp) as u32);
+    let (high, low, exp) = if big.sign == small.sign {
+        let (low, carry) = big_low.overflowing_add(low);
+        let high = big.sig + high + u128::from(carry);
+        if high >> 127 == 0 { (high, low, big.exp) } else { (high >> 1, high << 127 | low, big.exp + 1) }
+    } else {
+        let (low, borrow) = big_low.overflowing_sub(low);
+        let high = big.sig - high - u128::from(borrow);
+        match (high, low) {
+            (0, 0) => return Number::zero(round == Round::Down),
+            (0, _) => {
+                let up = low.leading_zeros();
+                let high = if up == 0 { low >> 1 } else { low << (up - 1) };
+                (high, if up == 0 { low << 127 } else { 0 }, big.exp - 127 - up as i32)
+            }
+            _ => {
+                let up = high.leading_zeros() - 1;
+                let carried = if up == 0 { 0 } else { low >> (128 - up) };
+                (high << up | carried, low << up, big.exp - up as i32)
+            }
+        }
+    };
+    jammed((Number { sign: big.sign, class: Class::Finite, exp, sig: high }, low))
+}
+
+/// `high` and `low` together shifted right by `n`, with the last bit standing for what was lost.
+fn jam_wide(high: u128, low: u128, n: u32) -> (u128, u128) {
+    match n {
+        0 => (high, low),
+        1..=127 => (high >> n, jam(low, n) | high << (128 - n)),
+        _ => (0, jam(high, n - 128) | u128::from(low != 0)),
     }
 }

@@ -82,9 +82,7 @@ fn arithmetic<F: Float>(
     same(add(format, x, y, rules), p.add_r(q, other))?;
     same(multiply(format, x, y, rules), p.mul_r(q, other))?;
     same(divide(format, x, y, rules), p.div_r(q, other))?;
-    if format.fraction != 112 {
-        same(multiply_add(format, x, y, z, rules), p.mul_add_r(q, r, other))?;
-    }
+    same(multiply_add(format, x, y, z, rules), p.mul_add_r(q, r, other))?;
     let integral = p.round_to_integral(other);
     prop_assert_eq!(to_integral(format, x, rules).bits, integral.value.to_bits());
     for (bits, signed) in [(32, true), (64, true), (32, false), (64, false)] {
@@ -103,6 +101,18 @@ fn arithmetic<F: Float>(
     }
     prop_assert_eq!(compare(x, y), p.partial_cmp(&q));
     Ok(())
+}
+
+/// `a` times `b`, less about the same.
+fn cancels<F: Float>(
+    format: &Format,
+    [a, b]: [u128; 2],
+    last: i128,
+    mode: (Round, Other),
+) -> Result<(), TestCaseError> {
+    let p = F::from_bits(a).mul_r(F::from_bits(b), Other::NearestTiesToEven).value;
+    let c = F::from_bits((-p).to_bits().wrapping_add_signed(last));
+    if p.is_normal() && c.is_normal() { arithmetic::<F>(format, [a, b, c.to_bits()], mode) } else { Ok(()) }
 }
 
 fn conversion<F: FloatConvert<T>, T: Float>(
@@ -130,8 +140,20 @@ proptest! {
     }
 
     #[test]
-    fn extended_agrees(a in extended(), b in extended(), mode in modes()) {
-        arithmetic::<Quad>(&EXTENDED, [a, b, 0], mode)?;
+    fn extended_agrees(a in extended(), b in extended(), c in extended(), mode in modes()) {
+        arithmetic::<Quad>(&EXTENDED, [a, b, c], mode)?;
+    }
+
+    /// Sums that cancel almost everything.
+    #[test]
+    fn differences_of_products_agree(
+        wide in [extended(), extended()],
+        narrow in [long(), long()],
+        last in -3i128..4,
+        mode in modes(),
+    ) {
+        cancels::<Quad>(&EXTENDED, wide, last, mode)?;
+        cancels::<Double>(&LONG, narrow.map(u128::from), last, mode)?;
     }
 
     #[test]

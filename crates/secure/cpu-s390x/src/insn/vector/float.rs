@@ -7,7 +7,7 @@ use super::{enabled, m20, m24, m28, m32};
 use crate::cpu::Cpu;
 use crate::insn::bfp::{class_bit, method, rules};
 use crate::insn::bfp_host::{self as host, D, Kind, Operation, S, X, compute};
-use crate::insn::bfp_math::{self as math, Class, INVALID, Integer, Number, Outcome, Rules};
+use crate::insn::bfp_math::{self as math, Class, INVALID, Integer, Outcome, Rules};
 use crate::insn::fac::{VECTOR, VECTOR_ENHANCEMENTS_1, VECTOR_ENHANCEMENTS_2};
 use crate::insn::row;
 use crate::op::{Entry, Flow, Format::*, Op, Step, Trap};
@@ -345,41 +345,45 @@ fn extreme(c: &mut Cpu, op: &Op, max: bool) -> Step {
     }))
 }
 
-/// The functions of maximum and minimum; 8 and above look at magnitudes first.
-fn choose<K: Kind>([a, b]: [u128; 2], function: u32, max: bool, rules: Rules) -> Outcome {
+/// The functions of maximum and minimum. 8 compares magnitudes; those above it take the operands' magnitudes.
+fn choose<K: Kind>(operands: [u128; 2], function: u32, max: bool, rules: Rules) -> Outcome {
+    const MAGNITUDE: u32 = 8;
     const JAVA: u32 = 1;
     const C_MACRO: u32 = 2;
     const CPP: u32 = 3;
     const FMAX: u32 = 4;
     let format = K::FORMAT;
+    let magnitude = |v: u128| v & !format.sign_bit();
+    let [a, b] = if function > MAGNITUDE { operands.map(magnitude) } else { operands };
     let (x, y) = (format.unpack(a), format.unpack(b));
-    let language = function & 7;
+    let language = function & !MAGNITUDE;
     if x.is_nan() || y.is_nan() {
         let signaling = x.class == Class::Signaling || y.class == Class::Signaling;
+        let other = if y.is_nan() { a } else { b };
         return match language {
-            // What a comparison in the language finds unordered, and the operand that it then takes.
+            // What the language takes when a comparison is unordered.
             C_MACRO => invalid(b, rules),
             CPP => invalid(a, rules),
+            FMAX if signaling => invalid(other, rules),
+            FMAX => Outcome::plain(other),
             _ if signaling || language == JAVA || x.is_nan() && y.is_nan() => {
                 math::nan(format, &[x, y], rules).unwrap_or(Outcome::plain(a))
             }
-            _ => Outcome::plain(if x.is_nan() { b } else { a }),
+            _ => Outcome::plain(other),
         };
     }
-    let magnitude = |n: Number| Number { sign: false, ..n };
-    let mut order = if function >= 8 { math::compare(magnitude(x), magnitude(y)) } else { None };
-    if order.is_none_or(Ordering::is_eq) && !(function >= 8 && matches!(language, C_MACRO | CPP)) {
-        order = math::compare(x, y);
-    }
-    let order = if max { order } else { order.map(Ordering::reverse) };
-    let first = match order {
+    let by_magnitude = (function == MAGNITUDE)
+        .then(|| host::compare::<K>(magnitude(a), magnitude(b)))
+        .flatten()
+        .filter(|order| order.is_ne());
+    let order = by_magnitude.or_else(|| host::compare::<K>(a, b));
+    let first = match if max { order } else { order.map(Ordering::reverse) } {
         Some(Ordering::Greater) => true,
         Some(Ordering::Less) => false,
         // Equal numbers differ at most in the signs of zeros.
         _ => match language {
             C_MACRO => false,
             CPP => true,
-            FMAX => true,
             _ => x.sign != max,
         },
     };
