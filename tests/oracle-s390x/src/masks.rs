@@ -360,8 +360,11 @@ fn only_nans(oracle: &Outcome, ours: &Outcome) -> bool {
         })
     };
     let mut pairs = oracle.state.vr.iter().zip(&ours.state.vr);
+    let control = oracle.state.fpc ^ ours.state.fpc;
     let equal = |q: u128, o: u128, word: u32| (q ^ o) << (32 * word) >> 96 == 0;
-    trapped(ours) || pairs.all(|(q, o)| (0..4).all(|word| equal(*q, *o, word) || nan(*o, word)))
+    let invalid = control == 0x0080_0000 && ours.state.fpc & control != 0;
+    let flags = control == 0 || invalid;
+    trapped(ours) || flags && pairs.all(|(q, o)| (0..4).all(|word| equal(*q, *o, word) || nan(*o, word)))
 }
 
 fn program(outcome: &Outcome, codes: &[u16]) -> bool {

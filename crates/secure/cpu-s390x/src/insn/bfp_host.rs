@@ -48,6 +48,11 @@ pub(super) trait Kind {
     fn rounded(_: f64, _noted: bool) -> Option<Outcome> {
         None
     }
+    /// An integer in this format.
+    #[inline(always)]
+    fn integer(_negative: bool, _magnitude: u64) -> Option<Outcome> {
+        None
+    }
 }
 
 /// A result and, unless it does not matter, whether it is inexact.
@@ -125,6 +130,14 @@ macro_rules! kind {
                 // Tiny before rounding is what is below the smallest normal number and not only rounded to it.
                 let usual = r.abs() > <$float>::MIN_POSITIVE && (r.is_finite() || exact) || value == 0.0;
                 (exact && r.is_normal() || usual).then(|| outcome(bits, noted || exact))
+            }
+
+            #[inline(always)]
+            fn integer(negative: bool, magnitude: u64) -> Option<Outcome> {
+                let zeros = magnitude.leading_zeros() + magnitude.trailing_zeros();
+                let r = magnitude as $float;
+                let bits = u128::from((if negative { -r } else { r }).to_bits());
+                Some(outcome(bits, zeros + <$float>::MANTISSA_DIGITS >= 64))
             }
         }
     };
@@ -244,11 +257,10 @@ pub(super) fn to_integer<K: Kind>(bits: u128, to: math::Integer, rules: Rules) -
 /// From an integer.
 #[inline(always)]
 pub(super) fn from_integer<K: Kind>(negative: bool, magnitude: u64, rules: Rules) -> Outcome {
-    if usual(rules) && magnitude < 1 << f64::MANTISSA_DIGITS {
-        let value = magnitude as i64 as f64;
-        if let Some(outcome) = K::rounded(if negative { -value } else { value }, rules.noted) {
-            return outcome;
-        }
+    if usual(rules)
+        && let Some(outcome) = K::integer(negative, magnitude)
+    {
+        return if rules.noted { Outcome { flags: 0, ..outcome } } else { outcome };
     }
     K::FORMAT.round(Number::integer(negative, magnitude), rules, None)
 }

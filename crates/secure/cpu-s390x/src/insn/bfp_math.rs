@@ -386,7 +386,12 @@ pub(super) fn multiply_add(format: &Format, a: Number, b: Number, c: Number, rul
     match numbers.then(|| exact_product(a, b)) {
         // Infinity times zero comes before a NaN that would be added.
         Some(None) => invalid(format, Number::default_nan(), rules),
-        Some(Some((p, rest))) if p.class == Class::Finite && c.class == Class::Finite => {
+        // Shorter products have no further bits.
+        Some(Some((p, rest)))
+            if format.fraction == EXTENDED.fraction
+                && p.class == Class::Finite
+                && c.class == Class::Finite =>
+        {
             format.round(sum_exactly(p, rest, c, rules.round), rules, None)
         }
         Some(Some(p)) if !c.is_nan() => add(format, jammed(p), c, rules),

@@ -225,6 +225,45 @@ proptest! {
         prop_assert!(up.bits - down.bits == u128::from(down.flags & INEXACT != 0));
     }
 
+    /// Against integers: any rounding method, and a quotient with a scale that is exact.
+    #[test]
+    fn divide_to_integer_rounds_as_asked(
+        a in -1i64 << 40..1 << 40,
+        b in prop_oneof![-20i64..20, -1i64 << 30..1 << 30],
+        scale in -60i32..60,
+        (round, _) in modes(),
+        odd: bool,
+    ) {
+        prop_assume!(b != 0);
+        let round = if odd { Round::Odd } else { round };
+        let long = |v: f64| LONG.unpack(u128::from(v.to_bits()));
+        let unit = 2f64.powi(scale);
+        let ours = divide_to_integer(&LONG, long(a as f64 * unit), long(b as f64 * unit), round, NEAREST);
+        let (down, rest) = (a.div_euclid(b), a.rem_euclid(b));
+        // The quotient is between `low` and `low + 1`.
+        let low = if b > 0 || rest == 0 { down } else { down - 1 };
+        let twice = 2 * rest;
+        let above = if b > 0 { twice.cmp(&b) } else { (-b).cmp(&twice) };
+        let high = match round {
+            _ if rest == 0 => false,
+            Round::Down => false,
+            Round::Up => true,
+            Round::Zero => low < 0,
+            Round::Odd => low & 1 == 0,
+            Round::Even => above.is_gt() || above.is_eq() && low & 1 != 0,
+            Round::Away => above.is_gt() || above.is_eq() && low >= 0,
+        };
+        let n = low + i64::from(high);
+        let remainder = (a - n * b) as f64 * unit;
+        prop_assert_eq!(ours.cc, 0);
+        prop_assert_eq!(f64::from_bits(ours.quotient as u64), n as f64);
+        prop_assert_eq!(f64::from_bits(ours.remainder.bits as u64), remainder);
+        // Zeros have the sign of the quotient, and of the dividend.
+        let [quotient, remainder] = [ours.quotient, ours.remainder.bits].map(|v| f64::from_bits(v as u64));
+        prop_assert!(quotient != 0.0 || a == 0 || quotient.is_sign_negative() == (a < 0) ^ (b < 0));
+        prop_assert!(remainder != 0.0 || remainder.is_sign_negative() == (a < 0));
+    }
+
     /// The remainder is the host's, and n is even in a tie.
     #[test]
     fn divide_to_integer_agrees(a in long(), b in long()) {
