@@ -77,14 +77,19 @@ macro_rules! kind {
                     let s = if v.is_normal() { fraction | hidden } else { fraction };
                     u128::from(s >> s.trailing_zeros())
                 }
+                /// What was rounded off the sum `r` of two numbers.
+                #[inline(always)]
+                fn rest(a: $float, b: $float, r: $float) -> $float {
+                    let part = r - a;
+                    (a - (r - part)) + (b - part)
+                }
                 let [a, b, c] = operands.map(|v| <$float>::from_bits(v as $bits));
                 let (r, exact) = match what {
                     // A sum in the subnormal range is exact, and what was rounded off elsewhere can be computed.
                     Operation::Add | Operation::Subtract => {
                         let b = if what == Operation::Add { b } else { -b };
                         let r = a + b;
-                        let part = r - a;
-                        (r, noted || (a - (r - part)) + (b - part) == 0.0)
+                        (r, noted || rest(a, b, r) == 0.0)
                     }
                     Operation::Multiply if a == 0.0 || b == 0.0 => (a * b, true),
                     Operation::Multiply => {
@@ -105,12 +110,27 @@ macro_rules! kind {
                         let r = a.sqrt();
                         (r, noted || r.is_finite() && odd(r) * odd(r) == odd(a))
                     }
-                    Operation::MultiplyAdd | Operation::MultiplySubtract if noted => {
-                        let r = a.mul_add(b, if what == Operation::MultiplyAdd { c } else { -c });
+                    Operation::MultiplyAdd | Operation::MultiplySubtract => {
+                        let c = if what == Operation::MultiplyAdd { c } else { -c };
+                        let r = a.mul_add(b, c);
                         if r.abs() <= <$float>::MIN_POSITIVE {
                             return None;
                         }
-                        (r, true)
+                        if noted {
+                            return r.is_finite().then(|| outcome(u128::from(r.to_bits()), true));
+                        }
+                        // The exact sum is `s + t + low`, if the low half of the product is not too small.
+                        let p = a * b;
+                        let s = p + c;
+                        let (t, low) = (rest(p, c, s), a.mul_add(b, -p));
+                        let away = s - r;
+                        let small =
+                            p.abs() < <$float>::MIN_POSITIVE * 4.0 / (<$float>::EPSILON * <$float>::EPSILON);
+                        if small || !s.is_finite() || rest(s, -r, away) != 0.0 {
+                            return None;
+                        }
+                        let both = t + low;
+                        (r, both == -away && rest(t, low, both) == 0.0)
                     }
                     _ => return None,
                 };
@@ -165,12 +185,13 @@ pub(super) fn compute<K: Kind>(what: Operation, operands: [u128; 3], rules: Rule
     {
         return outcome;
     }
-    exactly(K::FORMAT, what, operands, rules)
+    exactly::<K>(what, operands, rules)
 }
 
 /// The same without the host.
 #[inline(never)]
-pub(super) fn exactly(format: &Format, what: Operation, operands: [u128; 3], rules: Rules) -> Outcome {
+pub(super) fn exactly<K: Kind>(what: Operation, operands: [u128; 3], rules: Rules) -> Outcome {
+    let format = K::FORMAT;
     let [a, b, c] = operands.map(|v| format.unpack(v));
     match what {
         Operation::Add => math::add(format, a, b, rules),

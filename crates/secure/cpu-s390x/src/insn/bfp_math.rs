@@ -381,6 +381,7 @@ pub(super) fn multiply(format: &Format, a: Number, b: Number, rules: Rules) -> O
 }
 
 /// `a * b + c`, rounded once.
+#[inline(always)]
 pub(super) fn multiply_add(format: &Format, a: Number, b: Number, c: Number, rules: Rules) -> Outcome {
     let numbers = !a.is_nan() && !b.is_nan();
     match numbers.then(|| exact_product(a, b)) {
@@ -663,6 +664,7 @@ fn jammed((n, rest): (Number, u128)) -> Number {
 }
 
 /// The same, with 128 more bits of the significand.
+#[inline(always)]
 fn exact_product(a: Number, b: Number) -> Option<(Number, u128)> {
     let sign = a.sign != b.sign;
     match (a.class, b.class) {
@@ -689,6 +691,7 @@ fn exact_product(a: Number, b: Number) -> Option<(Number, u128)> {
 
 /// Sum of a finite product with its further bits and a finite number; of extended operands too no bit is lost that
 /// matters.
+#[inline(never)]
 fn sum_exactly(p: Number, rest: u128, c: Number, round: Round) -> Number {
     let (product, addend) = ((p, rest), (c, 0));
     let key = |(n, low): (Number, u128)| (n.exp, n.sig, low);
