@@ -178,8 +178,10 @@ pub fn floats(rng: &mut Rng) -> [u128; 32] {
             (1, true) => words(rng.float(), rng.float()),
             (_, true) => words(extended(rng.float()), rng.value()),
             (0, _) => {
-                let mut short =
-                    || rng.bits() & 0x807f_ffff_807f_ffff | (0x3e + rng.below(4)) * 0x0100_0000_0100_0000;
+                let mut short = || {
+                    let exponents = (0x3e + rng.below(4)) * 0x0100_0000_0100_0000;
+                    rng.bits() & 0x807f_ffff_807f_ffff | exponents
+                };
                 words(short(), short())
             }
             (1, _) => {

@@ -7,6 +7,7 @@ use crate::op::{Entry, Exec, Format};
 mod arith;
 mod atomic;
 mod bfp;
+mod bfp_exact;
 mod bfp_host;
 #[cfg(test)]
 mod bfp_host_tests;
