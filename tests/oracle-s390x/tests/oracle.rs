@@ -46,7 +46,7 @@ fn qemu_agrees_with_itself_in_another_order() {
 
 #[test]
 fn the_core_agrees_with_qemu() {
-    let Some(mut c) = campaign(20_000) else { return };
+    let Some(mut c) = campaign(60_000) else { return };
     c.float = soft::has_float();
     let report = run(&c).expect("the cases run");
     eprintln!("{}", report.coverage.table());
