@@ -177,7 +177,15 @@ impl Builder {
         }
         self.class = class(form);
         if matches!(form.format, Format::Vector(_)) {
-            self.state.vr = vector::registers(&mut self.rng, form.has("str"));
+            self.state.vr = if form.has("float") {
+                // Here QEMU suppresses on traps as the architecture does; of underflow see the masks.
+                if self.rng.chance(25) {
+                    self.state.fpc |= self.rng.bits() as u32 & 0xf800_0000;
+                }
+                vector::floats(&mut self.rng)
+            } else {
+                vector::registers(&mut self.rng, form.has("str"))
+            };
         }
         let mut fields = Fields::default();
         let len = form_length(form);
@@ -238,8 +246,11 @@ impl Builder {
             f.imm &= if form.name.starts_with("ris") { 0x3fbf } else { 0x3f3f };
             f.imm2 &= 63;
         }
-        if form.format == Format::RrfE {
-            f.m3 = 0; // rounding by the FPC: other modes depend on a facility
+        if matches!(form.format, Format::RrfM | Format::RrfB) {
+            // Rounding methods that exist, most of the time, and suppression of the inexact exception.
+            let method = if self.rng.chance(4) { f.m3 } else { self.rng.pick(&[0, 1, 3, 4, 5, 6, 7]) };
+            let suppress = self.rng.pick(&[0, 4]);
+            (f.m3, f.m4) = if form.format == Format::RrfM { (method, suppress) } else { (0, method) };
         }
         if let Format::Vector(layout) = form.format {
             self.vector_fields(form, layout, f);
@@ -344,7 +355,7 @@ impl Builder {
                 };
                 let indexed = match form.format {
                     Format::Vector(layout) => layout.fields.iter().any(|(field, ..)| *field == Field::X2),
-                    format => matches!(format, Format::Rx | Format::Rxy | Format::Rxe),
+                    format => matches!(format, Format::Rx | Format::Rxy | Format::Rxe | Format::Rxf),
                 };
                 let (mut b, mut d) = self.operand(n, form.align, bits);
                 if indexed && self.fixed.is_none() && self.rng.chance(50) {

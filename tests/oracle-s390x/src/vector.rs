@@ -166,6 +166,46 @@ pub fn registers(rng: &mut Rng, strings: bool) -> [u128; 32] {
     })
 }
 
+/// Values of all vector registers with elements of one floating-point format, of which many are near each other.
+pub fn floats(rng: &mut Rng) -> [u128; 32] {
+    let format = rng.below(3);
+    let near = rng.chance(60);
+    std::array::from_fn(|_| {
+        let special = rng.below(if near { 12 } else { 3 }) == 0;
+        match (format, special) {
+            // Any of the exponents; the upper half of a long number is that of an extended one with another exponent.
+            (0, true) => words(rng.float(), rng.float()).rotate_left(32 * rng.below(2) as u32),
+            (1, true) => words(rng.float(), rng.float()),
+            (_, true) => words(extended(rng.float()), rng.value()),
+            (0, _) => {
+                let mut short = || {
+                    let exponents = (0x3e + rng.below(4)) * 0x0100_0000_0100_0000;
+                    rng.bits() & 0x807f_ffff_807f_ffff | exponents
+                };
+                words(short(), short())
+            }
+            (1, _) => {
+                let mut long = || rng.bits() & 0x800f_ffff_ffff_ffff | (0x3fe + rng.below(4)) << 52;
+                words(long(), long())
+            }
+            _ => {
+                let low = rng.value();
+                words(rng.bits() & 0x8000_ffff_ffff_ffff | (0x3ffe + rng.below(4)) << 48, low)
+            }
+        }
+    })
+}
+
+/// The left half of an extended number with the exponent of a long one; specials stay special.
+fn extended(long: u64) -> u64 {
+    let exponent = match long >> 52 & 0x7ff {
+        0x7ff => 0x7fff,
+        0 => 0,
+        e => e + 0x3c00,
+    };
+    long & 1 << 63 | exponent << 48 | long >> 4 & 0xffff_ffff_ffff
+}
+
 fn words(high: u64, low: u64) -> u128 {
     u128::from(high) << 64 | u128::from(low)
 }

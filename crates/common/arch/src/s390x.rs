@@ -622,6 +622,8 @@ pub mod program {
     pub const SPECIAL_OPERATION: u16 = 0x13;
     /// Operand exception.
     pub const OPERAND: u16 = 0x15;
+    /// Vector-processing exception.
+    pub const VECTOR_PROCESSING: u16 = 0x1b;
     /// ALET-specification exception.
     pub const ALET_SPECIFICATION: u16 = 0x28;
     /// ASCE-type exception.

@@ -136,7 +136,9 @@ impl Cpu {
         );
         self.lowcore_u32(lowcore::PROGRAM, u32::from(ilc) << 16 | u32::from(code))?;
         match code & 0xff {
-            program::DATA => self.lowcore_u32(lowcore::DATA_EXCEPTION, self.trap_detail)?,
+            program::DATA | program::VECTOR_PROCESSING => {
+                self.lowcore_u32(lowcore::DATA_EXCEPTION, self.trap_detail)?
+            }
             program::MONITOR_EVENT => {
                 self.lowcore_u16(lowcore::MONITOR_CLASS, self.trap_detail as u16)?;
                 self.lowcore_u64(lowcore::MONITOR_CODE, self.monitor_code)?;

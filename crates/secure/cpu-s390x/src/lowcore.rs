@@ -10,7 +10,7 @@ pub(crate) const EXTERNAL_CODE: u64 = 0x86;
 pub(crate) const SVC: u64 = 0x88;
 /// Program: instruction-length code and interruption code.
 pub(crate) const PROGRAM: u64 = 0x8c;
-/// Data-exception code (a word).
+/// Data-exception code or vector-exception code (a word).
 pub(crate) const DATA_EXCEPTION: u64 = 0x90;
 /// Monitor-class number.
 pub(crate) const MONITOR_CLASS: u64 = 0x94;

@@ -2,9 +2,9 @@
 //!
 //! The arithmetic itself is in `bfp_math`; moves without arithmetic are in `fp_move`.
 
-use super::bfp_math::{
-    self as math, EXTENDED, Format as Shape, Integer, LONG, Number, Outcome, Round, Rules, SHORT,
-};
+use super::bfp_host::Operation::{self, MultiplyAdd, MultiplySubtract};
+use super::bfp_host::{self as host, D, Kind, S, X, compute};
+use super::bfp_math::{self as math, Integer, Number, Outcome, Round, Rules};
 use super::fac::{FP_EXTENSION, Z};
 use super::fp_move::{
     bfp_enabled, data_exception, extended, long, pairs, set_extended, set_long, set_short, short,
@@ -55,15 +55,15 @@ pub(crate) const TABLE: &[Entry] = &[
     row(0xed1b, "sdb", RXE, Z, |c, op| rx::<D, D>(c, op, subtract::<D>)),
     row(0xb34b, "sxbr", RRE, Z, |c, op| rr::<X, X>(c, op, subtract::<X>)),
     // Multiply, divide, square root
-    row(0xb317, "meebr", RRE, Z, |c, op| rr::<S, S>(c, op, multiply::<S, S>)),
-    row(0xed17, "meeb", RXE, Z, |c, op| rx::<S, S>(c, op, multiply::<S, S>)),
-    row(0xb31c, "mdbr", RRE, Z, |c, op| rr::<D, D>(c, op, multiply::<D, D>)),
-    row(0xed1c, "mdb", RXE, Z, |c, op| rx::<D, D>(c, op, multiply::<D, D>)),
-    row(0xb34c, "mxbr", RRE, Z, |c, op| rr::<X, X>(c, op, multiply::<X, X>)),
-    row(0xb30c, "mdebr", RRE, Z, |c, op| rr::<D, S>(c, op, multiply::<D, S>)),
-    row(0xed0c, "mdeb", RXE, Z, |c, op| rx::<D, S>(c, op, multiply::<D, S>)),
-    row(0xb307, "mxdbr", RRE, Z, |c, op| rr::<X, D>(c, op, multiply::<X, D>)),
-    row(0xed07, "mxdb", RXE, Z, |c, op| rx::<X, D>(c, op, multiply::<X, D>)),
+    row(0xb317, "meebr", RRE, Z, |c, op| rr::<S, S>(c, op, multiply::<S>)),
+    row(0xed17, "meeb", RXE, Z, |c, op| rx::<S, S>(c, op, multiply::<S>)),
+    row(0xb31c, "mdbr", RRE, Z, |c, op| rr::<D, D>(c, op, multiply::<D>)),
+    row(0xed1c, "mdb", RXE, Z, |c, op| rx::<D, D>(c, op, multiply::<D>)),
+    row(0xb34c, "mxbr", RRE, Z, |c, op| rr::<X, X>(c, op, multiply::<X>)),
+    row(0xb30c, "mdebr", RRE, Z, |c, op| rr::<D, S>(c, op, multiply_longer::<D, S>)),
+    row(0xed0c, "mdeb", RXE, Z, |c, op| rx::<D, S>(c, op, multiply_longer::<D, S>)),
+    row(0xb307, "mxdbr", RRE, Z, |c, op| rr::<X, D>(c, op, multiply_longer::<X, D>)),
+    row(0xed07, "mxdb", RXE, Z, |c, op| rx::<X, D>(c, op, multiply_longer::<X, D>)),
     row(0xb30d, "debr", RRE, Z, |c, op| rr::<S, S>(c, op, divide::<S>)),
     row(0xed0d, "deb", RXE, Z, |c, op| rx::<S, S>(c, op, divide::<S>)),
     row(0xb31d, "ddbr", RRE, Z, |c, op| rr::<D, D>(c, op, divide::<D>)),
@@ -74,14 +74,14 @@ pub(crate) const TABLE: &[Entry] = &[
     row(0xb315, "sqdbr", RRE, Z, |c, op| rr::<D, D>(c, op, square_root::<D>)),
     row(0xed15, "sqdb", RXE, Z, |c, op| rx::<D, D>(c, op, square_root::<D>)),
     row(0xb316, "sqxbr", RRE, Z, |c, op| rr::<X, X>(c, op, square_root::<X>)),
-    row(0xb30e, "maebr", RRD, Z, |c, op| rr::<S, S>(c, op, |c, op, b| multiply_add::<S>(c, op, b, false))),
-    row(0xed0e, "maeb", RXF, Z, |c, op| fused_storage::<S>(c, op, false)),
-    row(0xb31e, "madbr", RRD, Z, |c, op| rr::<D, D>(c, op, |c, op, b| multiply_add::<D>(c, op, b, false))),
-    row(0xed1e, "madb", RXF, Z, |c, op| fused_storage::<D>(c, op, false)),
-    row(0xb30f, "msebr", RRD, Z, |c, op| rr::<S, S>(c, op, |c, op, b| multiply_add::<S>(c, op, b, true))),
-    row(0xed0f, "mseb", RXF, Z, |c, op| fused_storage::<S>(c, op, true)),
-    row(0xb31f, "msdbr", RRD, Z, |c, op| rr::<D, D>(c, op, |c, op, b| multiply_add::<D>(c, op, b, true))),
-    row(0xed1f, "msdb", RXF, Z, |c, op| fused_storage::<D>(c, op, true)),
+    row(0xb30e, "maebr", RRD, Z, |c, op| fused::<S>(c, op, MultiplyAdd)),
+    row(0xed0e, "maeb", RXF, Z, |c, op| fused_storage::<S>(c, op, MultiplyAdd)),
+    row(0xb31e, "madbr", RRD, Z, |c, op| fused::<D>(c, op, MultiplyAdd)),
+    row(0xed1e, "madb", RXF, Z, |c, op| fused_storage::<D>(c, op, MultiplyAdd)),
+    row(0xb30f, "msebr", RRD, Z, |c, op| fused::<S>(c, op, MultiplySubtract)),
+    row(0xed0f, "mseb", RXF, Z, |c, op| fused_storage::<S>(c, op, MultiplySubtract)),
+    row(0xb31f, "msdbr", RRD, Z, |c, op| fused::<D>(c, op, MultiplySubtract)),
+    row(0xed1f, "msdb", RXF, Z, |c, op| fused_storage::<D>(c, op, MultiplySubtract)),
     row(0xb353, "diebr", RRFb, Z, divide_to_integer::<S>),
     row(0xb35b, "didbr", RRFb, Z, divide_to_integer::<D>),
     // Compare, test data class
@@ -131,68 +131,22 @@ const I64: Integer = Integer { bits: 64, signed: true };
 const U32: Integer = Integer { bits: 32, signed: false };
 const U64: Integer = Integer { bits: 64, signed: false };
 
-/// An operand length: where it is, and how the host can help with it.
-trait Kind {
-    const SHAPE: &'static Shape;
+/// Where an operand of a format is.
+trait Place: Kind {
     fn get(c: &Cpu, r: u8) -> u128;
     fn set(c: &mut Cpu, r: u8, value: u128);
     fn load(c: &mut Cpu, addr: u64) -> Result<u128, Trap>;
     /// Whether the register may hold such an operand.
+    #[inline(always)]
     fn check(_: &mut Cpu, _: u8) -> Result<(), Trap> {
         Ok(())
     }
-    /// The result by the host, if it is certainly the same.
-    fn fast(_: Fast, _: u128, _: u128) -> Option<u128> {
-        None
-    }
     fn unpack(c: &Cpu, r: u8) -> Number {
-        Self::SHAPE.unpack(Self::get(c, r))
+        Self::FORMAT.unpack(Self::get(c, r))
     }
 }
 
-/// Short.
-struct S;
-/// Long.
-struct D;
-/// Extended.
-struct X;
-
-/// An operation that the host may be asked to do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fast {
-    Add,
-    Subtract,
-    Multiply,
-    Divide,
-    Root,
-}
-
-macro_rules! host {
-    ($float:ty, $bits:ty) => {
-        /// The host rounds to nearest as well. With normal operands and a result above the smallest normal
-        /// number nothing but inexact can happen.
-        #[inline(always)]
-        fn fast(fast: Fast, a: u128, b: u128) -> Option<u128> {
-            let (a, b) = (<$float>::from_bits(a as $bits), <$float>::from_bits(b as $bits));
-            if !a.is_normal() || !b.is_normal() {
-                return None;
-            }
-            let r = match fast {
-                Fast::Add => a + b,
-                Fast::Subtract => a - b,
-                Fast::Multiply => a * b,
-                Fast::Divide => a / b,
-                Fast::Root if a < 0.0 => return None,
-                Fast::Root => a.sqrt(),
-            };
-            (r.is_finite() && r.abs() > <$float>::MIN_POSITIVE).then(|| u128::from(r.to_bits()))
-        }
-    };
-}
-
-impl Kind for S {
-    const SHAPE: &'static Shape = &SHORT;
-    host!(f32, u32);
+impl Place for S {
     #[inline(always)]
     fn get(c: &Cpu, r: u8) -> u128 {
         u128::from(short(c, r))
@@ -207,9 +161,7 @@ impl Kind for S {
     }
 }
 
-impl Kind for D {
-    const SHAPE: &'static Shape = &LONG;
-    host!(f64, u64);
+impl Place for D {
     #[inline(always)]
     fn get(c: &Cpu, r: u8) -> u128 {
         u128::from(long(c, r))
@@ -224,8 +176,7 @@ impl Kind for D {
     }
 }
 
-impl Kind for X {
-    const SHAPE: &'static Shape = &EXTENDED;
+impl Place for X {
     fn get(c: &Cpu, r: u8) -> u128 {
         extended(c, r)
     }
@@ -242,7 +193,7 @@ impl Kind for X {
 
 /// Register operands: `f` gets the second one.
 #[inline(always)]
-fn rr<R1: Kind, R2: Kind>(c: &mut Cpu, op: &Op, f: impl Fn(&mut Cpu, &Op, u128) -> Step) -> Step {
+fn rr<R1: Place, R2: Place>(c: &mut Cpu, op: &Op, f: impl Fn(&mut Cpu, &Op, u128) -> Step) -> Step {
     bfp_enabled(c)?;
     R1::check(c, op.r1)?;
     R2::check(c, op.r2)?;
@@ -252,7 +203,7 @@ fn rr<R1: Kind, R2: Kind>(c: &mut Cpu, op: &Op, f: impl Fn(&mut Cpu, &Op, u128) 
 
 /// Second operand in storage.
 #[inline(always)]
-fn rx<R1: Kind, M: Kind>(c: &mut Cpu, op: &Op, f: impl Fn(&mut Cpu, &Op, u128) -> Step) -> Step {
+fn rx<R1: Place, M: Place>(c: &mut Cpu, op: &Op, f: impl Fn(&mut Cpu, &Op, u128) -> Step) -> Step {
     bfp_enabled(c)?;
     R1::check(c, op.r1)?;
     let addr = c.ea(op);
@@ -271,8 +222,10 @@ fn current(c: &Cpu) -> Round {
     }
 }
 
-fn rules(c: &Cpu) -> Rules {
-    Rules { round: current(c), masks: (c.fpc >> 24) as u8, inexact_off: false }
+/// Rules by the floating-point-control register.
+pub(super) fn rules(c: &Cpu) -> Rules {
+    let noted = c.fpc & u32::from(math::INEXACT) << 16 != 0;
+    Rules { round: current(c), masks: (c.fpc >> 24) as u8, inexact_off: false, noted }
 }
 
 /// Rounding by a modifier field (M3 in `x`), and M4 bit 1 (in `aux`), which switches inexact off.
@@ -283,11 +236,12 @@ fn modified(c: &mut Cpu, op: &Op, m3: bool) -> Result<Rules, Trap> {
         rules.round = method(c, op.x)?;
     }
     rules.inexact_off = extension && op.aux & 4 != 0;
+    rules.noted |= rules.inexact_off;
     Ok(rules)
 }
 
 /// A rounding method from a modifier field.
-fn method(c: &mut Cpu, m: u8) -> Result<Round, Trap> {
+pub(super) fn method(c: &mut Cpu, m: u8) -> Result<Round, Trap> {
     Ok(match m {
         0 => current(c),
         1 => Round::Away,
@@ -300,14 +254,8 @@ fn method(c: &mut Cpu, m: u8) -> Result<Round, Trap> {
     })
 }
 
-/// No mask is on, the rounding mode is to nearest, and inexact has been noted: flags cannot change.
-#[inline(always)]
-fn quick(c: &Cpu) -> bool {
-    c.fpc & 0xf808_0007 == 0x0008_0000
-}
-
 /// Delivers a result to R1, sets the condition code if `cc`, and raises what has to be raised.
-fn deliver<K: Kind>(c: &mut Cpu, op: &Op, outcome: Outcome, cc: bool) -> Step {
+fn deliver<K: Place>(c: &mut Cpu, op: &Op, outcome: Outcome, cc: bool) -> Step {
     if outcome.suppressed() {
         return Err(data_exception(c, outcome.dxc));
     }
@@ -326,10 +274,10 @@ fn raise(c: &mut Cpu, outcome: Outcome) -> Step {
 
 /// Zero, less, greater, NaN.
 #[inline(always)]
-fn class_code<K: Kind>(bits: u128) -> u8 {
-    let sign = K::SHAPE.sign_bit();
+fn class_code<K: Place>(bits: u128) -> u8 {
+    let sign = K::FORMAT.sign_bit();
     let magnitude = bits & (sign - 1);
-    let infinity = (K::SHAPE.max as u128 * 2 + 1) << K::SHAPE.fraction;
+    let infinity = (K::FORMAT.max as u128 * 2 + 1) << K::FORMAT.fraction;
     match magnitude {
         0 => 0,
         m if m > infinity => 3,
@@ -339,11 +287,11 @@ fn class_code<K: Kind>(bits: u128) -> u8 {
 }
 
 #[inline(always)]
-fn load_and_test<K: Kind>(c: &mut Cpu, op: &Op, b: u128) -> Step {
+fn load_and_test<K: Place>(c: &mut Cpu, op: &Op, b: u128) -> Step {
     c.cc = match class_code::<K>(b) {
         3 => {
-            let n = K::SHAPE.unpack(b);
-            let outcome = math::convert(K::SHAPE, n, rules(c), None);
+            let n = K::FORMAT.unpack(b);
+            let outcome = math::convert(K::FORMAT, n, rules(c), None);
             return deliver::<K>(c, op, outcome, true);
         }
         cc => cc,
@@ -352,122 +300,100 @@ fn load_and_test<K: Kind>(c: &mut Cpu, op: &Op, b: u128) -> Step {
     Ok(Flow::Next)
 }
 
-fn sign<K: Kind>(c: &mut Cpu, op: &Op, f: fn(u128, u128) -> u128) -> Step {
+fn sign<K: Place>(c: &mut Cpu, op: &Op, f: fn(u128, u128) -> u128) -> Step {
     rr::<K, K>(c, op, |c, op, b| {
-        let value = f(b, K::SHAPE.sign_bit());
+        let value = f(b, K::FORMAT.sign_bit());
         K::set(c, op.r1, value);
         c.cc = class_code::<K>(value);
         Ok(Flow::Next)
     })
 }
 
-fn lengthen<T: Kind, F: Kind>(c: &mut Cpu, op: &Op, b: u128) -> Step {
-    let outcome = math::convert(T::SHAPE, F::SHAPE.unpack(b), rules(c), None);
+#[inline(always)]
+fn lengthen<T: Place, F: Place>(c: &mut Cpu, op: &Op, b: u128) -> Step {
+    let outcome = host::convert::<T, F>(b, rules(c));
     deliver::<T>(c, op, outcome, false)
 }
 
-fn load_rounded<T: Kind, F: Kind>(c: &mut Cpu, op: &Op, b: u128) -> Step {
+#[inline(always)]
+fn load_rounded<T: Place, F: Place>(c: &mut Cpu, op: &Op, b: u128) -> Step {
     let rules = modified(c, op, false)?;
-    let outcome = math::convert(T::SHAPE, F::SHAPE.unpack(b), rules, Some(F::SHAPE));
+    let outcome = host::convert::<T, F>(b, rules);
     if outcome.in_source { deliver::<F>(c, op, outcome, false) } else { deliver::<T>(c, op, outcome, false) }
 }
 
-fn load_integer<K: Kind>(c: &mut Cpu, op: &Op, b: u128) -> Step {
+#[inline(always)]
+fn load_integer<K: Place>(c: &mut Cpu, op: &Op, b: u128) -> Step {
     let rules = modified(c, op, true)?;
-    let outcome = math::to_integral(K::SHAPE, K::SHAPE.unpack(b), rules);
+    let outcome = host::to_integral::<K>(b, rules);
     deliver::<K>(c, op, outcome, false)
 }
 
-/// The host's result, if it may be used.
 #[inline(always)]
-fn host<K: Kind>(c: &Cpu, fast: Fast, a: u128, b: u128) -> Option<u128> {
-    if quick(c) { K::fast(fast, a, b) } else { None }
-}
-
-#[inline(always)]
-fn add<K: Kind>(c: &mut Cpu, op: &Op, b: u128) -> Step {
-    let a = K::get(c, op.r1);
-    let outcome = match host::<K>(c, Fast::Add, a, b) {
-        Some(r) => Outcome::plain(r),
-        None => math::add(K::SHAPE, K::SHAPE.unpack(a), K::SHAPE.unpack(b), rules(c)),
-    };
+fn add<K: Place>(c: &mut Cpu, op: &Op, b: u128) -> Step {
+    let outcome = compute::<K>(Operation::Add, [K::get(c, op.r1), b, 0], rules(c));
     deliver::<K>(c, op, outcome, true)
 }
 
 #[inline(always)]
-fn subtract<K: Kind>(c: &mut Cpu, op: &Op, b: u128) -> Step {
-    let a = K::get(c, op.r1);
-    let outcome = match host::<K>(c, Fast::Subtract, a, b) {
-        Some(r) => Outcome::plain(r),
-        None => {
-            let b = minus(K::SHAPE.unpack(b));
-            math::add(K::SHAPE, K::SHAPE.unpack(a), b, rules(c))
-        }
-    };
+fn subtract<K: Place>(c: &mut Cpu, op: &Op, b: u128) -> Step {
+    let outcome = compute::<K>(Operation::Subtract, [K::get(c, op.r1), b, 0], rules(c));
     deliver::<K>(c, op, outcome, true)
 }
 
-/// A NaN keeps its sign.
-fn minus(n: Number) -> Number {
-    if n.is_nan() { n } else { n.negated() }
+#[inline(always)]
+fn multiply<K: Place>(c: &mut Cpu, op: &Op, b: u128) -> Step {
+    let outcome = compute::<K>(Operation::Multiply, [K::get(c, op.r1), b, 0], rules(c));
+    deliver::<K>(c, op, outcome, false)
 }
 
-/// Product of operands of length `F` in length `T`.
+/// Product of operands of length `F` in length `T`, which is exact.
 #[inline(always)]
-fn multiply<T: Kind, F: Kind>(c: &mut Cpu, op: &Op, b: u128) -> Step {
+fn multiply_longer<T: Place, F: Place>(c: &mut Cpu, op: &Op, b: u128) -> Step {
     let a = F::get(c, op.r1);
-    let fast = if T::SHAPE == F::SHAPE { host::<F>(c, Fast::Multiply, a, b) } else { None };
-    let outcome = match fast {
-        Some(r) => Outcome::plain(r),
-        None => math::multiply(T::SHAPE, F::SHAPE.unpack(a), F::SHAPE.unpack(b), rules(c)),
-    };
+    let outcome = math::multiply(T::FORMAT, F::FORMAT.unpack(a), F::FORMAT.unpack(b), rules(c));
     deliver::<T>(c, op, outcome, false)
 }
 
 #[inline(always)]
-fn divide<K: Kind>(c: &mut Cpu, op: &Op, b: u128) -> Step {
-    let a = K::get(c, op.r1);
-    let outcome = match host::<K>(c, Fast::Divide, a, b) {
-        Some(r) => Outcome::plain(r),
-        None => math::divide(K::SHAPE, K::SHAPE.unpack(a), K::SHAPE.unpack(b), rules(c)),
-    };
+fn divide<K: Place>(c: &mut Cpu, op: &Op, b: u128) -> Step {
+    let outcome = compute::<K>(Operation::Divide, [K::get(c, op.r1), b, 0], rules(c));
     deliver::<K>(c, op, outcome, false)
 }
 
-fn square_root<K: Kind>(c: &mut Cpu, op: &Op, b: u128) -> Step {
-    let outcome = match host::<K>(c, Fast::Root, b, b) {
-        Some(r) => Outcome::plain(r),
-        None => math::square_root(K::SHAPE, K::SHAPE.unpack(b), rules(c)),
-    };
+#[inline(always)]
+fn square_root<K: Place>(c: &mut Cpu, op: &Op, b: u128) -> Step {
+    let outcome = compute::<K>(Operation::Root, [b, 0, 0], rules(c));
     deliver::<K>(c, op, outcome, false)
 }
 
 /// `R1 = R3 * second operand ± R1`. R3 is in `x` (RRD).
-fn multiply_add<K: Kind>(c: &mut Cpu, op: &Op, b: u128, negative: bool) -> Step {
-    fused::<K>(c, op, op.x, b, negative)
+#[inline(always)]
+fn fused<K: Place>(c: &mut Cpu, op: &Op, what: Operation) -> Step {
+    rr::<K, K>(c, op, |c, op, b| fused_with::<K>(c, op, what, op.x, b))
 }
 
 /// The same with the second operand in storage; R3 is in `r2` (RXF).
-fn fused_storage<K: Kind>(c: &mut Cpu, op: &Op, negative: bool) -> Step {
-    rx::<K, K>(c, op, |c, op, b| fused::<K>(c, op, op.r2, b, negative))
+#[inline(always)]
+fn fused_storage<K: Place>(c: &mut Cpu, op: &Op, what: Operation) -> Step {
+    rx::<K, K>(c, op, |c, op, b| fused_with::<K>(c, op, what, op.r2, b))
 }
 
-fn fused<K: Kind>(c: &mut Cpu, op: &Op, r3: u8, b: u128, negative: bool) -> Step {
-    let (first, third) = (K::unpack(c, op.r1), K::unpack(c, r3));
-    let addend = if negative { minus(first) } else { first };
-    let outcome = math::multiply_add(K::SHAPE, K::SHAPE.unpack(b), third, addend, rules(c));
+#[inline(always)]
+fn fused_with<K: Place>(c: &mut Cpu, op: &Op, what: Operation, r3: u8, b: u128) -> Step {
+    let outcome = compute::<K>(what, [b, K::get(c, r3), K::get(c, op.r1)], rules(c));
     deliver::<K>(c, op, outcome, false)
 }
 
 /// DIVIDE TO INTEGER: R1 dividend and remainder, R3 (in `x`) quotient, R2 divisor, M4 (in `aux`) rounding.
-fn divide_to_integer<K: Kind>(c: &mut Cpu, op: &Op) -> Step {
+fn divide_to_integer<K: Place>(c: &mut Cpu, op: &Op) -> Step {
     bfp_enabled(c)?;
     if op.r1 == op.r2 || op.r1 == op.x || op.r2 == op.x {
         return Err(c.program(program::SPECIFICATION));
     }
     let round = method(c, op.aux as u8)?;
     let (a, b) = (K::unpack(c, op.r1), K::unpack(c, op.r2));
-    let division = math::divide_to_integer(K::SHAPE, a, b, round, rules(c));
+    let division = math::divide_to_integer(K::FORMAT, a, b, round, rules(c));
     if division.remainder.suppressed() {
         return Err(data_exception(c, division.remainder.dxc));
     }
@@ -479,15 +405,15 @@ fn divide_to_integer<K: Kind>(c: &mut Cpu, op: &Op) -> Step {
 
 /// COMPARE, and COMPARE AND SIGNAL, for which every NaN is invalid.
 #[inline(always)]
-fn compare<K: Kind>(c: &mut Cpu, op: &Op, b: u128, signal: bool) -> Step {
-    let (a, b) = (K::unpack(c, op.r1), K::SHAPE.unpack(b));
-    c.cc = match math::compare(a, b) {
+fn compare<K: Place>(c: &mut Cpu, op: &Op, b: u128, signal: bool) -> Step {
+    let a = K::get(c, op.r1);
+    c.cc = match host::compare::<K>(a, b) {
         Some(Ordering::Equal) => 0,
         Some(Ordering::Less) => 1,
         Some(Ordering::Greater) => 2,
         None => {
-            let signaling = a.class == math::Class::Signaling || b.class == math::Class::Signaling;
-            if signal || signaling {
+            let signaling = |v| K::FORMAT.unpack(v).class == math::Class::Signaling;
+            if signal || signaling(a) || signaling(b) {
                 if c.fpc >> 24 & u32::from(math::INVALID) != 0 {
                     return Err(data_exception(c, math::INVALID));
                 }
@@ -499,49 +425,53 @@ fn compare<K: Kind>(c: &mut Cpu, op: &Op, b: u128, signal: bool) -> Step {
     Ok(Flow::Next)
 }
 
-/// TEST DATA CLASS: bits 52-63 of the second-operand address select classes, signs alternating.
-fn test_class<K: Kind>(c: &mut Cpu, op: &Op) -> Step {
+/// TEST DATA CLASS: bits 52-63 of the second-operand address select classes.
+fn test_class<K: Place>(c: &mut Cpu, op: &Op) -> Step {
     bfp_enabled(c)?;
     K::check(c, op.r1)?;
-    let n = K::unpack(c, op.r1);
+    c.cc = u8::from(c.ea(op) & class_bit::<K>(K::get(c, op.r1)) != 0);
+    Ok(Flow::Next)
+}
+
+/// The bit, of twelve, that stands for an operand's class, signs alternating.
+pub(super) fn class_bit<K: Kind>(bits: u128) -> u64 {
+    let n = K::FORMAT.unpack(bits);
     let place = match n.class {
         math::Class::Zero => 0,
-        math::Class::Finite if n.exp > -K::SHAPE.max => 2,
+        math::Class::Finite if n.exp > -K::FORMAT.max => 2,
         math::Class::Finite => 4,
         math::Class::Infinity => 6,
         math::Class::Quiet => 8,
         math::Class::Signaling => 10,
     };
-    c.cc = u8::from(c.ea(op) & 0x800 >> (place + u32::from(n.sign)) != 0);
-    Ok(Flow::Next)
+    0x800 >> (place + u32::from(n.sign))
 }
 
 /// CONVERT FROM FIXED, CONVERT FROM LOGICAL.
-fn from_integer<K: Kind>(c: &mut Cpu, op: &Op, from: Integer) -> Step {
+#[inline(always)]
+fn from_integer<K: Place>(c: &mut Cpu, op: &Op, from: Integer) -> Step {
     bfp_enabled(c)?;
     K::check(c, op.r1)?;
     let rules = modified(c, op, false)?;
-    let n = match (from.bits, from.signed) {
-        (32, true) => signed(i64::from(c.w(op.r2) as i32)),
-        (32, false) => Number::integer(false, u64::from(c.w(op.r2))),
-        (_, true) => signed(c.g(op.r2) as i64),
-        (_, false) => Number::integer(false, c.g(op.r2)),
+    let value = match (from.bits, from.signed) {
+        (32, true) => i64::from(c.w(op.r2) as i32),
+        (32, false) => i64::from(c.w(op.r2)),
+        _ => c.g(op.r2) as i64,
     };
-    let outcome = K::SHAPE.round(n, rules, None);
+    let negative = from.signed && value < 0;
+    let magnitude = if negative { value.unsigned_abs() } else { value as u64 };
+    let outcome = host::from_integer::<K>(negative, magnitude, rules);
     deliver::<K>(c, op, outcome, false)
 }
 
-fn signed(value: i64) -> Number {
-    Number::integer(value < 0, value.unsigned_abs())
-}
-
 /// CONVERT TO FIXED, CONVERT TO LOGICAL: the condition code tells of the operand.
-fn to_integer<K: Kind>(c: &mut Cpu, op: &Op, to: Integer) -> Step {
+#[inline(always)]
+fn to_integer<K: Place>(c: &mut Cpu, op: &Op, to: Integer) -> Step {
     bfp_enabled(c)?;
     K::check(c, op.r2)?;
     let rules = modified(c, op, true)?;
     let bits = K::get(c, op.r2);
-    let (outcome, special) = math::to_integer(K::SHAPE.unpack(bits), to, rules);
+    let (outcome, special) = host::to_integer::<K>(bits, to, rules);
     if outcome.suppressed() {
         return Err(data_exception(c, outcome.dxc));
     }

@@ -1,9 +1,9 @@
 //! Binary-floating-point arithmetic as z/Architecture defines it: exact intermediate results, one rounding, and
 //! what the masks of the floating-point-control register make of the exceptions (SA22-7832, chapters 9 and 19).
 //!
-//! It knows no registers and no storage; `bfp` does. Speed is the host's floating point's, used there where it
-//! is known to agree.
+//! It knows no registers and no storage; `bfp` does. Speed is `bfp_host`'s.
 
+use super::bfp_exact::{exact_product, jammed, product, sum, sum_exactly};
 use std::cmp::Ordering;
 
 /// Exceptions, as bits of a mask or flag byte of the floating-point-control register.
@@ -16,7 +16,7 @@ pub(super) const INEXACT: u8 = 0x08;
 const INCREMENTED: u8 = 0x04;
 
 /// Place of the leading bit of a significand.
-const TOP: u32 = 126;
+pub(super) const TOP: u32 = 126;
 /// The bit that makes a NaN quiet, in an unpacked significand.
 const QUIET: u128 = 1 << (TOP - 1);
 
@@ -63,6 +63,8 @@ pub(super) struct Rules {
     pub(super) masks: u8,
     /// The inexact exception is not recognised (XxC).
     pub(super) inexact_off: bool,
+    /// Inexact is off or its flag on: whether a result is exact may be left open.
+    pub(super) noted: bool,
 }
 
 /// Result of a computation.
@@ -114,7 +116,7 @@ impl Number {
         Self { sign, class: Class::Zero, exp: 0, sig: 0 }
     }
 
-    const fn infinity(sign: bool) -> Self {
+    pub(super) const fn infinity(sign: bool) -> Self {
         Self { sign, class: Class::Infinity, exp: 0, sig: 0 }
     }
 
@@ -132,7 +134,7 @@ impl Number {
     }
 
     /// `magnitude * 2^scale`; `magnitude` is below 2^127.
-    fn scaled(sign: bool, magnitude: u128, scale: i32) -> Self {
+    pub(super) fn scaled(sign: bool, magnitude: u128, scale: i32) -> Self {
         if magnitude == 0 {
             return Self::zero(sign);
         }
@@ -327,15 +329,6 @@ fn goes_up(round: Round, sign: bool, odd: bool, rest: Ordering) -> bool {
     }
 }
 
-/// `sig / 2^n`, with bit 0 standing for what was lost.
-fn jam(sig: u128, n: u32) -> u128 {
-    match n {
-        0 => sig,
-        1..=127 => sig >> n | u128::from(sig << (128 - n) != 0),
-        _ => u128::from(sig != 0),
-    }
-}
-
 /// Invalid operation: suppressed, or `nan` as the result.
 pub(super) fn invalid(format: &Format, nan: Number, rules: Rules) -> Outcome {
     if rules.masks & INVALID != 0 {
@@ -379,19 +372,22 @@ pub(super) fn multiply(format: &Format, a: Number, b: Number, rules: Rules) -> O
     }
 }
 
-/// `a * b + c`, rounded once. Operands are short or long, so that the product is exact.
+/// `a * b + c`, rounded once.
+#[inline(always)]
 pub(super) fn multiply_add(format: &Format, a: Number, b: Number, c: Number, rules: Rules) -> Outcome {
-    let p = if a.is_nan() || b.is_nan() {
-        None
-    } else {
-        match product(a, b) {
-            Some(p) => Some(p),
-            // Infinity times zero comes before a NaN that would be added.
-            None => return invalid(format, Number::default_nan(), rules),
+    let numbers = !a.is_nan() && !b.is_nan();
+    match numbers.then(|| exact_product(a, b)) {
+        // Infinity times zero comes before a NaN that would be added.
+        Some(None) => invalid(format, Number::default_nan(), rules),
+        // Shorter products have no further bits.
+        Some(Some((p, rest)))
+            if format.fraction == EXTENDED.fraction
+                && p.class == Class::Finite
+                && c.class == Class::Finite =>
+        {
+            format.round(sum_exactly(p, rest, c, rules.round), rules, None)
         }
-    };
-    match p {
-        Some(p) if !c.is_nan() => add(format, p, c, rules),
+        Some(Some(p)) if !c.is_nan() => add(format, jammed(p), c, rules),
         _ => nan(format, &[a, b, c], rules).unwrap_or(Outcome::plain(0)),
     }
 }
@@ -617,58 +613,10 @@ pub(super) fn divide_to_integer(
     if overflow {
         n.exp -= format.wrap;
     }
-    let exact = Rules { round: Round::Zero, masks: 0, inexact_off: true };
+    let exact = Rules { round: Round::Zero, masks: 0, inexact_off: true, noted: true };
     Division {
         remainder: format.round(remainder, rules, None),
         quotient: format.round(n, exact, None).bits,
         cc: u8::from(!complete) << 1 | u8::from(overflow),
-    }
-}
-
-/// Sum of numbers that are zero or finite; enough bits are kept to round it.
-fn sum(a: Number, b: Number, round: Round) -> Number {
-    let nothing = Number::zero(round == Round::Down);
-    match (a.class, b.class) {
-        (Class::Zero, Class::Zero) => return if a.sign == b.sign { a } else { nothing },
-        (Class::Zero, _) => return b,
-        (_, Class::Zero) => return a,
-        _ => {}
-    }
-    let (big, small) = if (a.exp, a.sig) >= (b.exp, b.sig) { (a, b) } else { (b, a) };
-    let addend = jam(small.sig, (big.exp - small.exp) as u32);
-    if big.sign == small.sign {
-        let total = big.sig + addend;
-        if total >> 127 == 0 {
-            return Number { sig: total, ..big };
-        }
-        return Number { sig: jam(total, 1), exp: big.exp + 1, ..big };
-    }
-    match big.sig - addend {
-        0 => nothing,
-        rest => Number::scaled(big.sign, rest, big.exp - TOP as i32),
-    }
-}
-
-/// Product of numbers that are no NaNs; nothing for infinity times zero.
-fn product(a: Number, b: Number) -> Option<Number> {
-    let sign = a.sign != b.sign;
-    match (a.class, b.class) {
-        (Class::Infinity, Class::Zero) | (Class::Zero, Class::Infinity) => None,
-        (Class::Infinity, _) | (_, Class::Infinity) => Some(Number::infinity(sign)),
-        (Class::Zero, _) | (_, Class::Zero) => Some(Number::zero(sign)),
-        _ => {
-            // 127 bits by 127 bits in halves: at least 253, of which the lowest only say "more".
-            let (ah, al) = (a.sig >> 64, a.sig & u128::from(u64::MAX));
-            let (bh, bl) = (b.sig >> 64, b.sig & u128::from(u64::MAX));
-            let (high, low) = (ah * bh, al * bl);
-            let (cross, carry) = (ah * bl).overflowing_add(al * bh);
-            let (low, more) = low.overflowing_add(cross << 64);
-            let high = high + (cross >> 64) + (u128::from(carry) << 64) + u128::from(more);
-            // The leading bit is bit 124 or 125 of `high`.
-            let up = high >> 125 != 0;
-            let shift = if up { 1 } else { 2 };
-            let sig = high << shift | low >> (128 - shift) | u128::from(low << shift != 0);
-            Some(Number { sign, class: Class::Finite, exp: a.exp + b.exp + i32::from(up), sig })
-        }
     }
 }

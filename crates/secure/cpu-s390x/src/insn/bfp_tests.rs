@@ -5,11 +5,11 @@ use proptest::prelude::*;
 use rustc_apfloat::ieee::{Double, Quad, Single};
 use rustc_apfloat::{Float, FloatConvert, Round as Other, Status, StatusAnd};
 
-const NEAREST: Rules = Rules { round: Round::Even, masks: 0, inexact_off: false };
-const TRAPS: Rules = Rules { round: Round::Even, masks: 0xf8, inexact_off: false };
+const NEAREST: Rules = Rules { round: Round::Even, masks: 0, inexact_off: false, noted: false };
+const TRAPS: Rules = Rules { round: Round::Even, masks: 0xf8, inexact_off: false, noted: false };
 
 /// Doublewords in which extreme and close exponents are frequent.
-fn long() -> impl Strategy<Value = u64> {
+pub(super) fn long() -> impl Strategy<Value = u64> {
     let exponent = prop_oneof![Just(0u64), Just(1), Just(0x7fe), 0x3f0u64..0x410, 0u64..0x7ff, Just(0x434)];
     let fraction = prop_oneof![
         any::<u64>(),
@@ -22,7 +22,7 @@ fn long() -> impl Strategy<Value = u64> {
         .prop_map(|(s, e, f)| u64::from(s) << 63 | e << 52 | f & ((1 << 52) - 1))
 }
 
-fn short() -> impl Strategy<Value = u32> {
+pub(super) fn short() -> impl Strategy<Value = u32> {
     let exponent = prop_oneof![Just(0u32), Just(1), Just(0xfe), 0x70u32..0x90, 0u32..0xff];
     let fraction =
         prop_oneof![any::<u32>(), Just(0), Just(u32::MAX), any::<u8>().prop_map(|n| u32::from(n) << 15)];
@@ -82,9 +82,7 @@ fn arithmetic<F: Float>(
     same(add(format, x, y, rules), p.add_r(q, other))?;
     same(multiply(format, x, y, rules), p.mul_r(q, other))?;
     same(divide(format, x, y, rules), p.div_r(q, other))?;
-    if format.fraction != 112 {
-        same(multiply_add(format, x, y, z, rules), p.mul_add_r(q, r, other))?;
-    }
+    same(multiply_add(format, x, y, z, rules), p.mul_add_r(q, r, other))?;
     let integral = p.round_to_integral(other);
     prop_assert_eq!(to_integral(format, x, rules).bits, integral.value.to_bits());
     for (bits, signed) in [(32, true), (64, true), (32, false), (64, false)] {
@@ -103,6 +101,18 @@ fn arithmetic<F: Float>(
     }
     prop_assert_eq!(compare(x, y), p.partial_cmp(&q));
     Ok(())
+}
+
+/// `a` times `b`, less about the same.
+fn cancels<F: Float>(
+    format: &Format,
+    [a, b]: [u128; 2],
+    last: i128,
+    mode: (Round, Other),
+) -> Result<(), TestCaseError> {
+    let p = F::from_bits(a).mul_r(F::from_bits(b), Other::NearestTiesToEven).value;
+    let c = F::from_bits((-p).to_bits().wrapping_add_signed(last));
+    if p.is_normal() && c.is_normal() { arithmetic::<F>(format, [a, b, c.to_bits()], mode) } else { Ok(()) }
 }
 
 fn conversion<F: FloatConvert<T>, T: Float>(
@@ -130,8 +140,20 @@ proptest! {
     }
 
     #[test]
-    fn extended_agrees(a in extended(), b in extended(), mode in modes()) {
-        arithmetic::<Quad>(&EXTENDED, [a, b, 0], mode)?;
+    fn extended_agrees(a in extended(), b in extended(), c in extended(), mode in modes()) {
+        arithmetic::<Quad>(&EXTENDED, [a, b, c], mode)?;
+    }
+
+    /// Sums that cancel almost everything.
+    #[test]
+    fn differences_of_products_agree(
+        wide in [extended(), extended()],
+        narrow in [long(), long()],
+        last in -3i128..4,
+        mode in modes(),
+    ) {
+        cancels::<Quad>(&EXTENDED, wide, last, mode)?;
+        cancels::<Double>(&LONG, narrow.map(u128::from), last, mode)?;
     }
 
     #[test]
@@ -201,6 +223,45 @@ proptest! {
         prop_assert!(square(down.bits, Other::TowardNegative) <= Quad::from_bits(a));
         prop_assert!(square(up.bits, Other::TowardPositive) >= Quad::from_bits(a));
         prop_assert!(up.bits - down.bits == u128::from(down.flags & INEXACT != 0));
+    }
+
+    /// Against integers: any rounding method, and a quotient with a scale that is exact.
+    #[test]
+    fn divide_to_integer_rounds_as_asked(
+        a in -1i64 << 40..1 << 40,
+        b in prop_oneof![-20i64..20, -1i64 << 30..1 << 30],
+        scale in -60i32..60,
+        (round, _) in modes(),
+        odd: bool,
+    ) {
+        prop_assume!(b != 0);
+        let round = if odd { Round::Odd } else { round };
+        let long = |v: f64| LONG.unpack(u128::from(v.to_bits()));
+        let unit = 2f64.powi(scale);
+        let ours = divide_to_integer(&LONG, long(a as f64 * unit), long(b as f64 * unit), round, NEAREST);
+        let (down, rest) = (a.div_euclid(b), a.rem_euclid(b));
+        // The quotient is between `low` and `low + 1`.
+        let low = if b > 0 || rest == 0 { down } else { down - 1 };
+        let twice = 2 * rest;
+        let above = if b > 0 { twice.cmp(&b) } else { (-b).cmp(&twice) };
+        let high = match round {
+            _ if rest == 0 => false,
+            Round::Down => false,
+            Round::Up => true,
+            Round::Zero => low < 0,
+            Round::Odd => low & 1 == 0,
+            Round::Even => above.is_gt() || above.is_eq() && low & 1 != 0,
+            Round::Away => above.is_gt() || above.is_eq() && low >= 0,
+        };
+        let n = low + i64::from(high);
+        let remainder = (a - n * b) as f64 * unit;
+        prop_assert_eq!(ours.cc, 0);
+        prop_assert_eq!(f64::from_bits(ours.quotient as u64), n as f64);
+        prop_assert_eq!(f64::from_bits(ours.remainder.bits as u64), remainder);
+        // Zeros have the sign of the quotient, and of the dividend.
+        let [quotient, remainder] = [ours.quotient, ours.remainder.bits].map(|v| f64::from_bits(v as u64));
+        prop_assert!(quotient != 0.0 || a == 0 || quotient.is_sign_negative() == (a < 0) ^ (b < 0));
+        prop_assert!(remainder != 0.0 || remainder.is_sign_negative() == (a < 0));
     }
 
     /// The remainder is the host's, and n is even in a tie.

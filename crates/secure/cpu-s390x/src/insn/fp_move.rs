@@ -264,7 +264,7 @@ fn valid_fpc(c: &mut Cpu, value: u32) -> Result<u32, Trap> {
 /// one is reported as a simulated exception; old flags stay on.
 fn signal(c: &mut Cpu, value: u32) -> Step {
     let value = valid_fpc(c, value)?;
-    let flags = c.fpc >> 16 & 0xf8;
+    let flags = c.fpc >> 16 & 0xfc;
     c.fpc = value | flags << 16;
     let enabled = flags & (value >> 24);
     let inexact = if flags & 0x08 != 0 { 8 } else { 0 };
@@ -274,6 +274,7 @@ fn signal(c: &mut Cpu, value: u32) -> Step {
         26 => 0x23 | inexact,
         27 => 0x13 | inexact,
         28 => 0x0b,
+        29 => 0x07,
         _ => return Ok(Flow::Next),
     };
     Err(data_exception(c, dxc))

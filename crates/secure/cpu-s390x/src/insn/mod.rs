@@ -7,6 +7,10 @@ use crate::op::{Entry, Exec, Format};
 mod arith;
 mod atomic;
 mod bfp;
+mod bfp_exact;
+mod bfp_host;
+#[cfg(test)]
+mod bfp_host_tests;
 mod bfp_math;
 #[cfg(test)]
 mod bfp_tests;
