@@ -20,6 +20,7 @@ mod decimal;
 mod fp_move;
 mod high_word;
 mod load;
+mod msa;
 mod plo;
 mod storage;
 mod unicode;
@@ -38,6 +39,7 @@ pub(crate) const TABLES: &[&[Entry]] = &[
     fp_move::TABLE,
     high_word::TABLE,
     load::TABLE,
+    msa::TABLE,
     plo::TABLE,
     storage::TABLE,
     unicode::TABLE,
