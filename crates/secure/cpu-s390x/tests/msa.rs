@@ -67,6 +67,7 @@ impl Guest {
 
     fn write(&self, addr: u64, bytes: &[u8]) {
         self.system.storage().ram().copy_in(addr as usize, bytes);
+        self.system.storage().host_wrote(addr, bytes.len() as u64);
     }
 
     fn read(&self, addr: u64, len: usize) -> Vec<u8> {
@@ -521,4 +522,246 @@ fn fips_180_4_and_202_digests_of_abc() {
         let expected = hex(expected);
         assert_eq!(after[..expected.len()], expected, "{function}");
     }
+}
+
+#[test]
+fn the_query_function_names_what_is_installed_and_nothing_else() {
+    for (text, modifier) in [
+        (KM, true),
+        (KMC, true),
+        (KMF, true),
+        (KMO, true),
+        (KMCTR, true),
+        (KMA, true),
+        (PRNO, true),
+        (KMAC, false),
+        (KIMD, false),
+        (KLMD, false),
+        (PCC, false),
+    ] {
+        let mut guest = Guest::new();
+        assert_eq!(guest.once(text), Ok(0));
+        let status = u128::from_be_bytes(guest.read(PARAMETERS, 16).try_into().unwrap());
+        assert!(status >> 127 != 0 && status.count_ones() > 3, "{text:x}");
+        for function in 1..128 {
+            // No operands; KMF feeds a byte.
+            let mut guest = Guest::new();
+            guest.gprs[0] = function | 1 << 24;
+            let installed = status >> (127 - function) & 1 != 0;
+            assert_eq!(
+                guest.once(text),
+                if installed { Ok(0) } else { Err(SPECIFICATION) },
+                "{text:x} {function}"
+            );
+        }
+        let mut guest = Guest::new();
+        guest.gprs[0] = DECIPHER;
+        assert_eq!(guest.once(text), if modifier { Ok(0) } else { Err(SPECIFICATION) }, "{text:x}");
+    }
+}
+
+#[test]
+fn operands_must_be_pairs_and_whole_blocks() {
+    for (text, function, len) in [
+        (KM, 18, 17),
+        (KM, 50, 8),
+        (KMC, 1, 15),
+        (KMO, 2, 4),
+        (KMCTR, 20, 24),
+        (KMF, 18 | 3 << 24, 16),
+        (KMF, 18, 16),
+        (KMF, 18 | 17 << 24, 17),
+        (KMF, 1 | 9 << 24, 9),
+        (KMAC, 19, 8),
+        (KIMD, 2, 65),
+        (KMA, 18 | 0x200, 17),
+        (KMC, 67 | DECIPHER, 8),
+        (PRNO, 3 | DECIPHER, 513),
+    ] {
+        let mut guest = Guest::new();
+        (guest.gprs[0], guest.gprs[R2 + 1]) = (function, len);
+        assert_eq!(guest.once(text), Err(SPECIFICATION), "{text:x} {function:x}");
+    }
+    for text in
+        [KM ^ 0x10, KM ^ 1, KM & !0xf0, KM & !0xf, KMCTR ^ 0x1000, KMCTR & !0xf000, KMAC ^ 1, KIMD & !0xf]
+    {
+        assert_eq!(Guest::new().once(text), Err(SPECIFICATION), "{text:x}");
+    }
+    // R1 matters to KMAC and KIMD not at all, to KLMD for SHAKE only.
+    for (text, function, expected) in [
+        (KMAC ^ 0x10, 18, Ok(0)),
+        (KIMD & !0xf0, 1, Ok(0)),
+        (KLMD ^ 0x10, 2, Ok(0)),
+        (KLMD ^ 0x10, 36, Err(SPECIFICATION)),
+        (KMA & !0xf000 | 0x4000, 18, Err(SPECIFICATION)),
+    ] {
+        let mut guest = Guest::new();
+        guest.gprs[0] = function;
+        assert_eq!(guest.once(text), expected, "{text:x} {function}");
+    }
+}
+
+/// Operands that run into the end of storage: what is before it is done, the exception comes with the next execution,
+/// which changes nothing.
+#[test]
+fn an_inaccessible_page_is_an_exception_where_it_begins() {
+    const BEFORE: u64 = 0x1800;
+    let len = 3 * 4096_u64;
+    let block = vec![1; 256];
+    for (text, function, registers) in [
+        (KM, 18, &[R1, R2][..]),
+        (KM, 52, &[R1, R2]),
+        (KMC, 3, &[R1, R2]),
+        (KMC, 20 | DECIPHER, &[R1, R2]),
+        (KMC, 67, &[R1, R2]),
+        (KMF, 18 | 8 << 24, &[R1, R2]),
+        (KMO, 19, &[R1, R2]),
+        (KMCTR, 18, &[R1, R2, R3]),
+        (KMA, 20 | 0x300, &[R1, R2, R3]),
+        (KMAC, 18, &[R2]),
+        (KIMD, 3, &[R2]),
+        (KLMD, 2, &[R2]),
+        (KLMD, 36, &[R1, R2]),
+        (PRNO, 114, &[R1, R2]),
+    ] {
+        for &bad in registers {
+            let mut guest = Guest::new();
+            guest.write(PARAMETERS, &block);
+            guest.gprs[bad] = SIZE - BEFORE;
+            guest.gprs[0] = function;
+            for length in [R1 + 1, R2 + 1, R3 + 1] {
+                guest.gprs[length] = len;
+            }
+            let start = guest.gprs;
+            assert_eq!(guest.once(text), Ok(3), "{text:x} {function} {bad}");
+            // Another operand's length does not matter where it is not counted.
+            let done = guest.gprs[bad].wrapping_sub(start[bad]);
+            assert!(done <= BEFORE && done + 168 > BEFORE, "{text:x} {function} {bad}: {done:x}");
+            let (gprs, parameters) = (guest.gprs, guest.read(PARAMETERS, 256));
+            assert_eq!(guest.once(text), Err(ADDRESSING), "{text:x} {function} {bad}");
+            assert_eq!((guest.gprs, guest.read(PARAMETERS, 256)), (gprs, parameters));
+            // Nothing accessible: no effect at all, but for the flag of KMA that the hash subkey is there.
+            guest.gprs = start;
+            guest.gprs[bad] = SIZE;
+            guest.write(PARAMETERS, &block);
+            if text == KMA {
+                guest.gprs[0] |= 0x400;
+            }
+            if bad == R2 && matches!(text, KMA | PRNO) {
+                (guest.gprs[R3 + 1], guest.gprs[R1 + 1]) = (0, 0);
+            }
+            if bad == R1 && matches!(text, KMA | KLMD) {
+                guest.gprs[R3 + 1] = 0;
+                if text == KLMD {
+                    guest.gprs[R2 + 1] = 0;
+                }
+            }
+            assert_eq!(guest.once(text), Err(ADDRESSING), "{text:x} {function} {bad}");
+            assert_eq!(guest.read(PARAMETERS, 256), block, "{text:x} {function} {bad}");
+        }
+        let mut guest = Guest::new();
+        (guest.gprs[0], guest.gprs[1], guest.gprs[R2 + 1]) = (function, SIZE - 8, 128);
+        if text != PRNO {
+            assert_eq!(guest.once(text), Err(ADDRESSING), "{text:x} {function}: the parameter block");
+            assert_eq!(guest.read(OUT, 128), [0; 128]);
+        }
+    }
+}
+
+#[test]
+fn one_execution_is_bounded_and_addresses_wrap_in_the_addressing_mode() {
+    let mut guest = Guest::new();
+    (guest.gprs[0], guest.gprs[R2 + 1]) = (18, 1 << 20);
+    assert_eq!(guest.once(KM), Ok(3));
+    assert_eq!((guest.gprs[R2], guest.gprs[R2 + 1]), (IN + 0x1_0000, (1 << 20) - 0x1_0000));
+    // 24-bit mode: 32-bit lengths, bits 0-31 stay, bits 32-39 of the addresses become zero.
+    let mut guest = Guest::new();
+    let high = 0xabcd_ef01_0000_0000;
+    guest.gprs[0] = 18;
+    guest.gprs[1] = high | 0x5500_0000 | PARAMETERS;
+    guest.gprs[R1] = high | 0x5500_0000 | OUT;
+    guest.gprs[R2] = high | 0x5500_0000 | IN;
+    guest.gprs[R2 + 1] = high | 16;
+    assert_eq!(guest.once_in(KM, 0), Ok(0));
+    assert_eq!(
+        (guest.gprs[R1], guest.gprs[R2], guest.gprs[R2 + 1]),
+        (high | (OUT + 16), high | (IN + 16), high)
+    );
+    assert_ne!(guest.read(OUT, 16), [0; 16]);
+}
+
+#[test]
+fn sp_800_90a_generator() {
+    // CAVP, Hash_DRBG with SHA-512, no prediction resistance, count 0: entropy and nonce, the beginnings of V and C, of
+    // the second request's output.
+    let material = hex("6b50a7d8f8a55d7a3df8bb40bcc3b722 d8708de67fda010b03c4c84d72096f8c
+                        3ec649cc6256d9fa31db7a2904aaf025");
+    let mut guest = Guest::new();
+    let (_, block) = {
+        guest.write(IN, &material);
+        (guest.gprs[0], guest.gprs[R2 + 1]) = (3 | DECIPHER, material.len() as u64);
+        assert_eq!(guest.once(PRNO), Ok(0));
+        ((), guest.read(PARAMETERS, 240))
+    };
+    assert_eq!(block[4..16], [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(block[16..32], hex("00ade36f9a01c776613435f54e247422"));
+    assert_eq!(block[128..144], hex("00f4a3e5a0726395c64f48d08b5b5f8e"));
+    for _ in 0..2 {
+        (guest.gprs[0], guest.gprs[R1], guest.gprs[R1 + 1]) = (3, OUT, 256);
+        assert_eq!(guest.once(PRNO), Ok(0));
+        assert_eq!((guest.gprs[R1], guest.gprs[R1 + 1]), (OUT + 256, 0));
+    }
+    let out = guest.read(OUT, 256);
+    assert_eq!(out[..16], hex("95b7f17e9802d3577392c6a9c08083b6"));
+    assert_eq!(out[240..], hex("21e4b08644f6727c368c5a9f7a4b3ee2"));
+    assert_eq!(guest.read(PARAMETERS + 4, 12), [0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 2, 0]);
+    // A reseed makes another stream.
+    (guest.gprs[0], guest.gprs[R2], guest.gprs[R2 + 1]) = (3 | DECIPHER, IN, 16);
+    assert_eq!(guest.once(PRNO), Ok(0));
+    assert_ne!(guest.read(PARAMETERS + 16, 112), block[16..128]);
+    assert_eq!(guest.read(PARAMETERS + 4, 4), [0, 0, 0, 1]);
+}
+
+#[test]
+fn true_random_numbers_come_from_the_configurations_source() {
+    let draw = |source: Option<SeededEntropy>| {
+        let mut guest = Guest::new();
+        if let Some(source) = source {
+            guest.system.set_entropy(Box::new(source));
+        }
+        (guest.gprs[0], guest.gprs[R1 + 1], guest.gprs[R2 + 1]) = (114, 100, 70_000);
+        assert_eq!(guest.whole(PRNO), 0);
+        assert_eq!((guest.gprs[R1], guest.gprs[R2]), (OUT + 100, IN + 70_000));
+        (guest.read(OUT, 101), guest.read(IN, 70_001))
+    };
+    // Virtual time: runs can be repeated.
+    assert_eq!(draw(None), draw(None));
+    let seeded = |seed: &[u8]| draw(Some(SeededEntropy::new(seed)));
+    assert_eq!(seeded(b"a"), seeded(b"a"));
+    let ((raw, conditioned), (other, _)) = (seeded(b"a"), seeded(b"b"));
+    assert_ne!(raw, other);
+    assert_eq!((raw[100], conditioned[70_000]), (0, 0));
+    assert!(conditioned[..70_000].chunks(1000).all(|part| part.iter().any(|&byte| byte != 0)));
+    let mut guest = Guest::new();
+    guest.gprs[0] = 112;
+    assert_eq!(guest.once(PRNO), Ok(0));
+    assert_eq!(guest.read(PARAMETERS, 8), [0, 0, 0, 1, 0, 0, 0, 1]);
+}
+
+#[test]
+fn ansi_x9_17_generator() {
+    let key = hex("0123456789abcdef 23456789abcdef01 456789abcdef0123");
+    let encipher = |bytes: &[u8]| Guest::new().crypt(KM, 3, &key, bytes).0;
+    let xor = |a: &[u8], b: &[u8]| a.iter().zip(b).map(|(a, b)| a ^ b).collect::<Vec<u8>>();
+    let dates = [1_u64, 2, 3].map(u64::to_be_bytes);
+    let (mut seed, mut expected) = (vec![0x5a; 8], Vec::new());
+    for date in dates {
+        let date = encipher(&date);
+        let random = encipher(&xor(&date, &seed));
+        seed = encipher(&xor(&random, &date));
+        expected.extend(random);
+    }
+    let block = [&[0x5a; 8][..], &key].concat();
+    let (out, after) = Guest::new().crypt(KMC, 67, &block, dates.as_flattened());
+    assert_eq!((out, &after[..8]), (expected, &seed[..]));
 }

@@ -18,8 +18,16 @@ pub(super) const KM: Service = Service {
     pairs: [true, true, false],
     run: |c, op, function| if function < 50 { ecb(c, op, function) } else { xts(c, op, function) },
 };
-pub(super) const KMC: Service =
-    Service { functions: CIPHERS, modifier: true, pairs: [true, true, false], run: cbc };
+pub(super) const KMC: Service = Service {
+    functions: &[1, 2, 3, 18, 19, 20, 67],
+    modifier: true,
+    pairs: [true, true, false],
+    run: |c, op, function| match function {
+        1..16 => cbc::<8>(c, op, function),
+        67 => pseudorandom(c, op),
+        _ => cbc::<16>(c, op, function),
+    },
+};
 pub(super) const KMCTR: Service =
     Service { functions: CIPHERS, modifier: true, pairs: [true; 3], run: counter };
 pub(super) const KMF: Service =
@@ -200,10 +208,6 @@ fn xts(c: &mut Cpu, op: &Op, function: u8) -> Step {
     })
 }
 
-fn cbc(c: &mut Cpu, op: &Op, function: u8) -> Step {
-    if block_size(function) == 8 { cbc_of::<8>(c, op, function) } else { cbc_of::<16>(c, op, function) }
-}
-
 /// Chaining value and cipher of a function that has both in its parameter block, in this order.
 fn chained<const N: usize>(c: &mut Cpu, function: u8) -> Result<([u8; N], Cipher), Trap> {
     let value = fetch::<N>(c, 0)?;
@@ -212,7 +216,7 @@ fn chained<const N: usize>(c: &mut Cpu, function: u8) -> Result<([u8; N], Cipher
     Ok((value, cipher))
 }
 
-fn cbc_of<const N: usize>(c: &mut Cpu, op: &Op, function: u8) -> Step {
+fn cbc<const N: usize>(c: &mut Cpu, op: &Op, function: u8) -> Step {
     if nothing(c, op, N)? {
         return finished(c, true);
     }
@@ -228,6 +232,27 @@ fn cbc_of<const N: usize>(c: &mut Cpu, op: &Op, function: u8) -> Step {
         value.copy_from_slice(&bytes[last..]);
         cipher.decipher(bytes);
         xor(bytes, &before);
+    })
+}
+
+/// The generator of ANSI X9.17 under triple DES, its seed in the chaining value.
+fn pseudorandom(c: &mut Cpu, op: &Op) -> Step {
+    require(c, c.gprs[0] & MODIFIER == 0)?;
+    if nothing(c, op, 8)? {
+        return finished(c, true);
+    }
+    let (value, cipher) = chained::<8>(c, 3)?;
+    stream(c, op, 8, (0, value), |bytes, value| {
+        for block in bytes.chunks_exact_mut(8) {
+            cipher.encipher(block);
+            let mut date = [0; 8];
+            date.copy_from_slice(block);
+            xor(block, value);
+            cipher.encipher(block);
+            value.copy_from_slice(block);
+            xor(value, &date);
+            cipher.encipher(value);
+        }
     })
 }
 
