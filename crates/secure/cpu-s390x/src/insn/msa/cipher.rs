@@ -116,10 +116,21 @@ impl Cipher {
 
     /// `state = E(state ^ block)` for every block: CBC in which each block is replaced by its cipher, or CBC-MAC.
     pub(super) fn chain(&self, state: &mut [u8], blocks: &mut [u8]) {
-        for block in blocks.chunks_exact_mut(state.len()) {
-            xor(state, block);
-            self.encipher(state);
-            block.copy_from_slice(state);
+        fn each<C: BlockCipherEncrypt>(cipher: &C, state: &mut [u8], blocks: &mut [u8]) {
+            let [state, ..] = whole::<C>(state) else { return };
+            for block in whole::<C>(blocks) {
+                xor(state, block);
+                cipher.encrypt_block(state);
+                block.clone_from(state);
+            }
+        }
+        match self {
+            Self::Des(cipher) => each(cipher, state, blocks),
+            Self::Tdes2(cipher) => each(cipher, state, blocks),
+            Self::Tdes3(cipher) => each(cipher, state, blocks),
+            Self::Aes128(cipher) => each(cipher, state, blocks),
+            Self::Aes192(cipher) => each(cipher, state, blocks),
+            Self::Aes256(cipher) => each(cipher, state, blocks),
         }
     }
 }
