@@ -43,12 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn measure(
-    text: u32,
-    function: u64,
-    length: u64,
-    time: Duration,
-) -> Result<f64, Box<dyn std::error::Error>> {
+fn measure(text: u32, function: u64, length: u64, time: Duration) -> Result<f64, Box<dyn std::error::Error>> {
     let storage = Arc::new(Storage::new(8 << 20)?);
     // Again while it is condition code 3; then the registers as they were.
     let program = format!(

@@ -674,7 +674,7 @@ fn one_execution_is_bounded_and_addresses_wrap_in_the_addressing_mode() {
     (guest.gprs[0], guest.gprs[R2 + 1]) = (18, 1 << 20);
     assert_eq!(guest.once(KM), Ok(3));
     assert_eq!((guest.gprs[R2], guest.gprs[R2 + 1]), (IN + 0x1_0000, (1 << 20) - 0x1_0000));
-    // 24-bit mode: 32-bit lengths, bits 0-31 stay, bits 32-39 of the addresses become zero.
+    // 24-bit mode: 32-bit lengths; bits 0-39 of the addresses stay.
     let mut guest = Guest::new();
     let high = 0xabcd_ef01_0000_0000;
     guest.gprs[0] = 18;
@@ -685,7 +685,7 @@ fn one_execution_is_bounded_and_addresses_wrap_in_the_addressing_mode() {
     assert_eq!(guest.once_in(KM, 0), Ok(0));
     assert_eq!(
         (guest.gprs[R1], guest.gprs[R2], guest.gprs[R2 + 1]),
-        (high | (OUT + 16), high | (IN + 16), high)
+        (high | 0x5500_0000 | (OUT + 16), high | 0x5500_0000 | (IN + 16), high)
     );
     assert_ne!(guest.read(OUT, 16), [0; 16]);
 }

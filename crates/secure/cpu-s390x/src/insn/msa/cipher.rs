@@ -6,7 +6,11 @@ use super::{
 use crate::cpu::Cpu;
 use crate::insn::storage::{address, length};
 use crate::op::{Op, Step, Trap};
-use aes::cipher::{Array, Block, BlockCipherDecrypt, BlockCipherEncrypt, BlockSizeUser, KeyInit};
+use aes::cipher::array::ArraySize;
+use aes::cipher::{
+    Array, Block, BlockCipherDecrypt, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt,
+    BlockSizeUser, KeyInit,
+};
 use zeroize::Zeroizing;
 
 /// Function codes of the clear-key ciphers.
@@ -117,11 +121,8 @@ impl Cipher {
     /// `state = E(state ^ block)` for every block: CBC in which each block is replaced by its cipher, or CBC-MAC.
     pub(super) fn chain(&self, state: &mut [u8], blocks: &mut [u8]) {
         fn each<C: BlockCipherEncrypt>(cipher: &C, state: &mut [u8], blocks: &mut [u8]) {
-            let [state, ..] = whole::<C>(state) else { return };
-            for block in whole::<C>(blocks) {
-                xor(state, block);
-                cipher.encrypt_block(state);
-                block.clone_from(state);
+            if let [state, ..] = whole::<C>(state) {
+                cipher.encrypt_with_backend(Chaining { state, blocks: whole::<C>(blocks) });
             }
         }
         match self {
@@ -131,6 +132,26 @@ impl Cipher {
             Self::Aes128(cipher) => each(cipher, state, blocks),
             Self::Aes192(cipher) => each(cipher, state, blocks),
             Self::Aes256(cipher) => each(cipher, state, blocks),
+        }
+    }
+}
+
+/// What [`Cipher::chain`] does, inside the host's implementation of a cipher: its keys are made ready once.
+struct Chaining<'a, N: ArraySize> {
+    state: &'a mut Array<u8, N>,
+    blocks: &'a mut [Array<u8, N>],
+}
+
+impl<N: ArraySize> BlockSizeUser for Chaining<'_, N> {
+    type BlockSize = N;
+}
+
+impl<N: ArraySize> BlockCipherEncClosure for Chaining<'_, N> {
+    fn call<B: BlockCipherEncBackend<BlockSize = N>>(self, backend: &B) {
+        for block in self.blocks {
+            xor(self.state, block);
+            backend.encrypt_block(self.state.into());
+            block.clone_from(self.state);
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{
     CHUNK, Service, chunks, commit, fetch, finished, parameters, probe_parameters, require, update, xor,
 };
 use crate::cpu::Cpu;
-use crate::insn::storage::{address, length, set_address, set_length};
+use crate::insn::storage::{address, length, set_length};
 use crate::op::{Op, Step, Trap};
 use aes::cipher::Array;
 use ghash::GHash;
@@ -231,7 +231,7 @@ fn rest(c: &mut Cpu, op: &Op, function: u8, chain: &mut Chain) -> Result<usize, 
 /// The message is at its end.
 fn consumed(c: &mut Cpu, op: &Op, left: usize) {
     let next = c.wrap(address(c, op.r2), left);
-    set_address(c, op.r2, next);
+    super::set_address(c, op.r2, next);
     set_length(c, op.r2 + 1, 0);
 }
 

@@ -7,7 +7,7 @@
 //! unless it is the first.
 
 use super::row;
-use super::storage::{address, length, set_address, set_length, to_page_end};
+use super::storage::{address, length, set_length, to_page_end};
 use crate::cpu::Cpu;
 use crate::op::{Entry, Format::*, Op, Step, Trap};
 use cloister_arch::s390x::program;
@@ -158,6 +158,12 @@ fn advance(c: &mut Cpu, moving: &[u8], counted: u8, len: usize) {
     }
     let left = length(c, counted).wrapping_sub(len as u64);
     set_length(c, counted, left);
+}
+
+/// Sets an operand's address. Unlike other instructions', these leave alone what the addressing mode does not use.
+fn set_address(c: &mut Cpu, r: u8, addr: u64) {
+    let kept = c.g(r) & !c.addr_mask;
+    c.set_g(r, kept | addr & c.addr_mask);
 }
 
 /// Condition code 0 if everything is done, else 3.
