@@ -93,7 +93,12 @@ pub(crate) fn machine(
     platform: Platform,
     outlets: Outlets,
 ) -> Result<Arc<S390Ccw>, MachineError> {
-    let upper = upper_door(line, Arc::new(Silicon::new(platform)));
+    let silicon = Silicon::new(platform);
+    if let Some(seed) = line.seed {
+        // Not the stream that devices have.
+        silicon.set_guest_entropy(Box::new(SeededEntropy::new(&[&seed.to_be_bytes()[..], b"cpu"].concat())));
+    }
+    let upper = upper_door(line, Arc::new(silicon));
     Ok(Arc::new(S390Ccw::with_outlets(line, upper, outlets)?))
 }
 

@@ -256,7 +256,7 @@ proptest! {
     fn xts_is_that_of_another_implementation(
         keys: [[u8; 32]; 2], tweak: u128, blocks in 1_usize..9000, start in 0_usize..200, long: bool,
     ) {
-        let data: Vec<u8> = (0..16 * (start + blocks)).map(|i| (i * 7 >> 3) as u8).collect();
+        let data: Vec<u8> = (0..16 * (start + blocks)).map(|i| ((i * 7) >> 3) as u8).collect();
         let mut expected = data.clone();
         let (function, size) = if long { (52, 32) } else { (50, 16) };
         let keys = (&keys[0][..size], &keys[1][..size]);
@@ -283,7 +283,7 @@ proptest! {
         let (size, n) = ([8, 16, 24, 16, 24, 32][which], if which < 3 { 8 } else { 16 });
         let (key, iv) = (&seed[..size], &seed[48..48 + n]);
         let fed = fed.min(n);
-        let plain: Vec<u8> = (0..n * blocks).map(|i| (i * 31 >> 4) as u8).collect();
+        let plain: Vec<u8> = (0..n * blocks).map(|i| ((i * 31) >> 4) as u8).collect();
         let place = || {
             let mut guest = Guest::new();
             guest.gprs[R2] += from;
@@ -322,7 +322,7 @@ proptest! {
         key: [u8; 32], nonce: [u8; 12], associated in 0_usize..70_000, text in 0_usize..140_000,
         cut in 0_usize..8, (out, from, other) in (0_u64..40, 0_u64..40, 0_u64..40),
     ) {
-        let data: Vec<u8> = (0..associated.max(text)).map(|i| (i * 13 >> 2) as u8).collect();
+        let data: Vec<u8> = (0..associated.max(text)).map(|i| ((i * 13) >> 2) as u8).collect();
         let (associated, plain) = (&data[..associated], &data[..text]);
         let cipher = aes_gcm::Aes256Gcm::new_from_slice(&key).unwrap();
         let mut expected = plain.to_vec();
@@ -359,7 +359,7 @@ proptest! {
     fn digests_are_those_of_other_implementations(
         which in 0_usize..9, len in 0_usize..140_000, cut in 0_usize..9, from in 0_u64..5000, made in 0_usize..70_000,
     ) {
-        let message: Vec<u8> = (0..len).map(|i| (i * 11 >> 2) as u8).collect();
+        let message: Vec<u8> = (0..len).map(|i| ((i * 11) >> 2) as u8).collect();
         let (function, block) = DIGESTS[which];
         let mut guest = Guest::new();
         guest.gprs[R2] += from;

@@ -10,7 +10,7 @@ mod protection;
 
 use cloister_arch::s390x::{CpuRequest, CpuResponse, LocalInterrupt, RunState, VmConfig, facility};
 use cloister_cpu_s390x::{CoreExit, FACILITIES, RunLimit, System};
-use cloister_crypto::SystemEntropy;
+use cloister_crypto::{Entropy, SystemEntropy};
 use cloister_firmware_api::{Door, Guest, Left, MAX_RUNS, Machine, Request, Response};
 use cloister_memory::{ConversionObserver, Storage};
 use cloister_platform_store::Platform;
@@ -19,7 +19,7 @@ use cloister_uv_s390x::{Identity, Ultravisor, UvConfig};
 use pages::Pages;
 use protection::Protection;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Most CPUs of a guest.
 const MAX_CPUS: u16 = 248;
@@ -32,6 +32,8 @@ pub struct Silicon {
     ultravisor: Option<Arc<Ultravisor>>,
     guest: OnceLock<GuestSide>,
     observer: Option<Arc<dyn ConversionObserver>>,
+    /// Where the guest's CPUs draw random numbers, if not where their configuration says.
+    entropy: Mutex<Option<Box<dyn Entropy + Send>>>,
     /// The folder's lock is held as long as the machine runs.
     _platform: Platform,
 }
@@ -73,7 +75,19 @@ impl Silicon {
             max_cpus: MAX_CPUS,
             sev: None,
         };
-        Self { machine, ultravisor, guest: OnceLock::new(), observer, _platform: platform }
+        Self {
+            machine,
+            ultravisor,
+            guest: OnceLock::new(),
+            observer,
+            entropy: Mutex::default(),
+            _platform: platform,
+        }
+    }
+
+    /// The guest's CPUs draw their random numbers from `entropy`.
+    pub fn set_guest_entropy(&self, entropy: Box<dyn Entropy + Send>) {
+        *self.entropy.lock().unwrap_or_else(PoisonError::into_inner) = Some(entropy);
     }
 
     /// The guest's storage, for tests that look at it from inside the secure world.
@@ -96,6 +110,9 @@ impl Silicon {
             storage.observe(Arc::clone(observer));
         }
         let system = Arc::new(System::new(config, Arc::clone(&storage)).map_err(|e| e.to_string())?);
+        if let Some(entropy) = self.entropy.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            system.set_entropy(entropy);
+        }
         let protection = self.ultravisor.as_ref().map(|uv| {
             let protection = Arc::new(Protection::new(Arc::clone(uv), &system, GUEST_ORIGIN));
             system.set_protected(Some(Arc::clone(&protection) as _));
