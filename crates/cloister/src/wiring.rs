@@ -98,7 +98,12 @@ pub(crate) fn machine(
     let room = accel.and_then(|given| given.number("tb-size")).filter(|size| *size > 0);
     let room = room.map(|mebibytes| usize::try_from(mebibytes << 20).unwrap_or(usize::MAX));
     let tiering = if jit { Tiering::Hot } else { Tiering::Off };
-    let upper = upper_door(line, Arc::new(Silicon::new(platform).with_translation(tiering, room)));
+    let silicon = Silicon::new(platform).with_translation(tiering, room);
+    if let Some(seed) = line.seed {
+        // Not the stream that devices have.
+        silicon.set_guest_entropy(Box::new(SeededEntropy::new(&[&seed.to_be_bytes()[..], b"cpu"].concat())));
+    }
+    let upper = upper_door(line, Arc::new(silicon));
     Ok(Arc::new(S390Ccw::with_outlets(line, upper, outlets)?))
 }
 

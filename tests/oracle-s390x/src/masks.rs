@@ -122,6 +122,13 @@ pub const MASKS: &[Mask] = &[
                  not defined, nor is the condition code of the interrupted instruction",
     },
     Mask {
+        names: &["kimd", "klmd"],
+        when: |_, oracle, ours| access(oracle) && access(ours),
+        part: Part::All,
+        reason: "chapter 7: how many blocks before an inaccessible one end with condition code 3, so that the exception \
+                 comes with the next execution, is the CPU's choice; the core's own tests hold it",
+    },
+    Mask {
         names: &["clc", "clcl", "clcle", "clclu", "clst", "clm", "clmy", "clmh"],
         when: |case, oracle, ours| access(ours) && (oracle.end == End::Normal || case.class == "sequence"),
         part: Part::All,

@@ -6,8 +6,8 @@
 
 /// Facility bits of everything that the core implements.
 pub const FACILITIES: &[u16] = &[
-    0, 1, 2, 3, 4, 7, 8, 9, 16, 18, 19, 21, 22, 24, 25, 26, 27, 30, 31, 32, 33, 34, 35, 37, 40, 41, 45, 49,
-    51, 52, 53, 58, 61, 75, 130, 138,
+    0, 1, 2, 3, 4, 7, 8, 9, 16, 17, 18, 19, 21, 22, 24, 25, 26, 27, 30, 31, 32, 33, 34, 35, 37, 40, 41, 45,
+    49, 51, 52, 53, 57, 58, 61, 75, 77, 130, 138, 146,
 ];
 
 /// Facility bits that the core never reports, each with its reason.
@@ -20,7 +20,6 @@ pub const ABSENT: &[(u16, &str)] = &[
     (13, "IPTE's range has no oracle to compare with"),
     (14, "SSKE and PFMF are always quiescing"),
     (15, "no adjunct processors"),
-    (17, "the message-security functions are not implemented"),
     (20, "no hexadecimal floating point"),
     (23, "no hexadecimal floating point"),
     (28, "there is no clock steering: PTFF is not implemented"),
@@ -32,7 +31,6 @@ pub const ABSENT: &[(u16, &str)] = &[
     (48, "no decimal floating point"),
     (50, "no transactions"),
     (54, "CMPSC is not implemented"),
-    (57, "the message-security functions are not implemented"),
     (65, "no adjunct processors"),
     (66, "RRBM is not implemented"),
     (67, "no CPU-measurement counters"),
@@ -42,8 +40,7 @@ pub const ABSENT: &[(u16, &str)] = &[
     (72, "adapter-interruption suppression comes with PCI functions"),
     (73, "no transactions"),
     (74, "STHYI is not implemented"),
-    (76, "the message-security functions are not implemented"),
-    (77, "the message-security functions are not implemented"),
+    (76, "there are no wrapping keys: PCKMO and the functions with encrypted keys are not implemented"),
     (78, "CRDTE and the 2 GiB frames of PFMF are not implemented"),
     (80, "no decimal floating point"),
     (129, "no vectors"),
@@ -56,13 +53,12 @@ pub const ABSENT: &[(u16, &str)] = &[
     (142, "no CPU-measurement counters"),
     (144, "TPEI is not implemented"),
     (145, "IRBM is not implemented"),
-    (146, "the message-security functions are not implemented"),
     (148, "no vectors"),
     (149, "MVPG sets no key"),
     (150, "SORTL is not implemented"),
     (151, "DFLTCC is not implemented"),
     (152, "no vectors"),
-    (155, "the message-security functions are not implemented"),
+    (155, "KDSA and the scalar multiplications of PCC are not implemented"),
     (158, "is the Ultravisor's to add"),
     (161, "is the Ultravisor's to add"),
 ];

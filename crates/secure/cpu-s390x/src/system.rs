@@ -12,6 +12,7 @@ use cloister_arch::s390x::{
     RunState, TimeMode, Translation, VmConfig, facility,
 };
 use cloister_cpu::{Clock, ClockMode, CpuRendezvous, Rendezvous, request};
+use cloister_crypto::{Entropy, SeededEntropy, SystemEntropy};
 use cloister_jit::Statistics;
 use cloister_memory::{Shootdown, Storage};
 use std::collections::VecDeque;
@@ -195,6 +196,8 @@ pub(crate) struct Env {
     pub(crate) locked_operation: Arc<Mutex<()>>,
     /// Host code for what all CPUs run often.
     pub(crate) translations: Shared,
+    /// Where PERFORM RANDOM NUMBER OPERATION draws from.
+    pub(crate) entropy: Mutex<Box<dyn Entropy + Send>>,
     facilities: [AtomicU64; 4],
     protected: RwLock<Option<Arc<dyn SecureGuest>>>,
     has_guest: AtomicBool,
@@ -445,6 +448,7 @@ impl System {
             last_tod: AtomicU64::new(0),
             locked_operation: Arc::default(),
             translations: Shared::default(),
+            entropy: Mutex::new(entropy_of(&config)),
             facilities: config.facilities.map(AtomicU64::new),
             protected: RwLock::new(None),
             has_guest: AtomicBool::new(false),
@@ -613,6 +617,12 @@ impl System {
         Ok(translation)
     }
 
+    /// Where the guest's true random numbers come from, in place of what the configuration implies: the operating
+    /// system, or under virtual time, whose runs can be repeated, a stream that depends on the configuration only.
+    pub fn set_entropy(&self, entropy: Box<dyn Entropy + Send>) {
+        *lock(&self.env.entropy) = entropy;
+    }
+
     /// Guest time in TOD units.
     pub fn tod(&self) -> u64 {
         self.env.tod()
@@ -699,6 +709,13 @@ impl System {
 /// A lock whose holder panicked still guards consistent data: no guest input makes us panic under it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn entropy_of(config: &VmConfig) -> Box<dyn Entropy + Send> {
+    match config.time {
+        TimeMode::Real => Box::new(SystemEntropy),
+        TimeMode::Virtual { .. } => Box::new(SeededEntropy::new(&config.uuid)),
+    }
 }
 
 fn host_ns_since_1900() -> u64 {

@@ -11,7 +11,7 @@ mod protection;
 use cloister_arch::s390x::{CpuRequest, CpuResponse, LocalInterrupt, RunState, VmConfig, facility};
 pub use cloister_cpu_s390x::Tiering;
 use cloister_cpu_s390x::{CoreExit, FACILITIES, RunLimit, System};
-use cloister_crypto::SystemEntropy;
+use cloister_crypto::{Entropy, SystemEntropy};
 use cloister_firmware_api::{Door, Guest, Left, MAX_RUNS, Machine, Request, Response};
 use cloister_memory::{ConversionObserver, Storage};
 use cloister_platform_store::Platform;
@@ -20,7 +20,7 @@ use cloister_uv_s390x::{Identity, Ultravisor, UvConfig};
 use pages::Pages;
 use protection::Protection;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Most CPUs of a guest.
 const MAX_CPUS: u16 = 248;
@@ -36,6 +36,8 @@ pub struct Silicon {
     tiering: Tiering,
     /// Bytes for translated code, if somebody said.
     room: Option<usize>,
+    /// Where the guest's CPUs draw random numbers, if not where their configuration says.
+    entropy: Mutex<Option<Box<dyn Entropy + Send>>>,
     /// The folder's lock is held as long as the machine runs.
     _platform: Platform,
 }
@@ -84,8 +86,14 @@ impl Silicon {
             observer,
             tiering: Tiering::default(),
             room: None,
+            entropy: Mutex::default(),
             _platform: platform,
         }
+    }
+
+    /// The guest's CPUs draw their random numbers from `entropy`.
+    pub fn set_guest_entropy(&self, entropy: Box<dyn Entropy + Send>) {
+        *self.entropy.lock().unwrap_or_else(PoisonError::into_inner) = Some(entropy);
     }
 
     /// The guest's storage, for tests that look at it from inside the secure world.
@@ -117,6 +125,9 @@ impl Silicon {
         system.set_tiering(self.tiering);
         if let Some(bytes) = self.room {
             system.set_code_room(bytes);
+        }
+        if let Some(entropy) = self.entropy.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            system.set_entropy(entropy);
         }
         let protection = self.ultravisor.as_ref().map(|uv| {
             let protection = Arc::new(Protection::new(Arc::clone(uv), &system, GUEST_ORIGIN));

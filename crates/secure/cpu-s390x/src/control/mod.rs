@@ -7,7 +7,6 @@ use crate::cpu::Cpu;
 use crate::op::{Entry, Exec, Flow, Format, Op, Step, Trap};
 use cloister_arch::s390x::{Psw, program};
 
-mod cpacf;
 mod exit;
 mod info;
 mod key;
@@ -19,7 +18,6 @@ mod translation;
 
 /// The tables of this module, in no particular order.
 pub(crate) const TABLES: &[&[Entry]] = &[
-    cpacf::TABLE,
     exit::TABLE,
     info::TABLE,
     key::TABLE,

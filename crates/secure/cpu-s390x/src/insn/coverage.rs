@@ -6,7 +6,6 @@ const MEASURED: &str = include_str!("../../tests/data/opcodes.txt");
 
 /// Key, and the reason.
 const MISSING: &[(&str, &str)] = &[
-    ("b9:3c", "prno: message-security-assist extension 5 (facility 57) is not offered"),
     ("b9:a0", "clp: PCI functions (facility 69) are not offered"),
     ("b9:ab", "essa: collaborative memory management is not offered"),
 ];

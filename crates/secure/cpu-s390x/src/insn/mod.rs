@@ -24,6 +24,7 @@ mod decimal;
 mod fp_move;
 mod high_word;
 mod load;
+mod msa;
 mod plo;
 mod storage;
 mod unicode;
@@ -42,6 +43,7 @@ pub(crate) const TABLES: &[&[Entry]] = &[
     fp_move::TABLE,
     high_word::TABLE,
     load::TABLE,
+    msa::TABLE,
     plo::TABLE,
     storage::TABLE,
     unicode::TABLE,

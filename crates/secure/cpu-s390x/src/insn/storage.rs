@@ -169,7 +169,7 @@ pub(super) fn pairs(c: &mut Cpu, op: &Op) -> Result<(), Trap> {
 }
 
 /// Bytes up to the end of the page of `addr`.
-fn to_page_end(addr: u64) -> u64 {
+pub(super) fn to_page_end(addr: u64) -> u64 {
     4096 - (addr & 4095)
 }
 
