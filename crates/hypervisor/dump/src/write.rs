@@ -1,8 +1,9 @@
 //! From a guest at rest to an ELF core.
 
 use cloister_arch::pages::PageState;
+use cloister_arch::s390x::facility;
 use cloister_control::{DumpRange, DumpSink};
-use cloister_elf_core::{CoreWriter, CpuNotes, Layout, Registers};
+use cloister_elf_core::{CoreWriter, CpuNotes, Layout, Registers, Vectors};
 use cloister_formats::s390x::dump::{SECTION_COMPLETION, SECTION_COMPONENTS};
 use cloister_platform::{PvCommand, PvDumpInfo, PvResult, Vm, VmError};
 use std::io;
@@ -171,8 +172,16 @@ fn registers(vm: &Vm, cpu: u16) -> Result<Registers, DumpError> {
         cpu_timer: state.cpu_timer,
         clock_comparator: state.clock_comparator,
         todpr: state.todpr,
-        vectors: None,
-        guarded_storage: None,
+        vectors: vm.has_facility(facility::VECTOR).then(|| {
+            Box::new(Vectors {
+                low_halves: std::array::from_fn(|n| state.vrs[n] as u64),
+                high: std::array::from_fn(|n| state.vrs[16 + n].to_be_bytes()),
+            })
+        }),
+        guarded_storage: vm.has_facility(facility::GUARDED_STORAGE).then(|| {
+            let [designation, mask, list] = state.guarded_storage;
+            [0, designation, mask, list]
+        }),
     })
 }
 

@@ -67,6 +67,7 @@ impl Platform {
             cpu.gprs[13] = 0x0123_4567_89ab_cdef;
             cpu.gprs[14] = START;
             cpu.gprs[15] = 0x8000;
+            (cpu.vrs[1], cpu.vrs[17]) = (0x11 << 64 | 0x22, 0x33 << 64 | 0x44);
             cpu
         };
         let state = PlatformState {

@@ -21,7 +21,7 @@ mod fp_move;
 mod high_word;
 mod load;
 mod plo;
-mod storage;
+pub(crate) mod storage;
 mod unicode;
 mod vector;
 
