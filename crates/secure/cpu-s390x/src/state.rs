@@ -131,7 +131,8 @@ impl Cpu {
         }
         if to.guarded_storage {
             let [designation, mask, list] = self.guarded_storage;
-            let block: Vec<u8> = [0, designation, mask, list].into_iter().flat_map(u64::to_be_bytes).collect();
+            let block: Vec<u8> =
+                [0, designation, mask, list].into_iter().flat_map(u64::to_be_bytes).collect();
             self.save_absolute(to.origin + ExtendedArea::GUARDED_STORAGE, &block)?;
         }
         Ok(())

@@ -145,8 +145,7 @@ fn crdte(c: &mut Cpu, op: &Op) -> Step {
         _ => (table & !0xfff) + (addr >> (20 + 11 * (kind & 3)) & 0x7ff) * 8,
     };
     let (expected, new) = (c.g(op.r1), c.g(op.r1 + 1));
-    let (swapped, found) =
-        c.access_as(Space::Real, 0, |c| c.compare_and_swap_u64(entry, expected, new))?;
+    let (swapped, found) = c.access_as(Space::Real, 0, |c| c.compare_and_swap_u64(entry, expected, new))?;
     c.cc = u8::from(!swapped);
     if swapped {
         flush_for(c, op);

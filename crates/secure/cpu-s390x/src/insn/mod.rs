@@ -41,6 +41,7 @@ pub(crate) const TABLES: &[&[Entry]] = &[
     plo::TABLE,
     storage::TABLE,
     unicode::TABLE,
+    vector::decimal::TABLE,
     vector::float::TABLE,
     vector::integer::TABLE,
     vector::load::TABLE,
@@ -65,6 +66,8 @@ pub(crate) mod fac {
     pub(crate) const VECTOR: u16 = 129;
     pub(crate) const VECTOR_ENHANCEMENTS_1: u16 = 135;
     pub(crate) const VECTOR_ENHANCEMENTS_2: u16 = 148;
+    pub(crate) const VECTOR_PACKED_DECIMAL: u16 = 134;
+    pub(crate) const VECTOR_PACKED_DECIMAL_ENHANCEMENT: u16 = 152;
 }
 
 /// An ordinary row.

@@ -5,6 +5,7 @@
 use crate::cpu::Cpu;
 use crate::op::{Op, Trap};
 
+pub(super) mod decimal;
 pub(super) mod float;
 pub(super) mod integer;
 pub(super) mod load;

@@ -1,6 +1,9 @@
 //! Small programs on the bare core: interruptions, translation, timers, SIGP, EXECUTE, decoded code.
 #![expect(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
 
+mod facilities;
+mod packed;
+
 use cloister_arch::s390x::{
     Completion, CpuState, Exit, FloatingInterrupt, Instruction, IoInterrupt, LocalInterrupt, Psw, RunState,
     TimeMode, VmConfig, facility,
