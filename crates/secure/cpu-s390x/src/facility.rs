@@ -7,7 +7,7 @@
 /// Facility bits of everything that the core implements.
 pub const FACILITIES: &[u16] = &[
     0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 13, 14, 16, 18, 19, 21, 22, 24, 25, 26, 27, 30, 31, 32, 33, 34, 35, 37,
-    40, 41, 45, 49, 51, 52, 53, 58, 61, 66, 75, 78, 130, 138, 145,
+    40, 41, 45, 49, 51, 52, 53, 58, 61, 66, 75, 78, 130, 133, 138, 145,
 ];
 
 /// Facility bits that the core never reports, each with its reason.
@@ -42,7 +42,6 @@ pub const ABSENT: &[(u16, &str)] = &[
     (80, "no decimal floating point"),
     (129, "no vectors"),
     (131, "the TEID does not tell all causes of protection apart, and there is no side-effect access"),
-    (133, "no guarded storage"),
     (134, "implemented, and of no use without the vector facility"),
     (135, "no vectors"),
     (139, "the TOD clock has one epoch"),

@@ -26,7 +26,9 @@ const NAMES: &[(&str, u16)] = &[
     ("esan3", 0),
     ("zarch", 1),
     ("dateh", 3),
-    ("dateh2", 10),
+    ("csske", 10),
+    ("ipter", 13),
+    ("nonqks", 14),
     ("edat", 8),
     ("edat2", 78),
     ("ctop", 11),
@@ -65,9 +67,12 @@ const NAMES: &[(&str, u16)] = &[
     ("iep", 130),
     ("sea_esop2", 131),
     ("vxeh", 135),
+    ("gs", 133),
     ("vxpd", 134),
     ("els", 140),
+    ("irbm", 145),
     ("vxeh2", 148),
+    ("vxpdeh", 152),
     ("unpack", facility::SECURE_UNPACK),
 ];
 

@@ -201,7 +201,8 @@ fn pfmf(c: &mut Cpu, op: &Op) -> Step {
             break Ok(c.stored());
         }
         if addr & 0xf_ffff == 0 {
-            // A unit of operation: interruptions come in between.
+            // A unit of operation: interruptions come in between. It looks like a branch to itself, so that the
+            // breaking-event address becomes its own.
             break Ok(c.jump(c.here(op)));
         }
     };

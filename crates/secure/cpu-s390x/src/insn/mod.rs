@@ -18,6 +18,7 @@ mod convert;
 mod coverage;
 mod decimal;
 mod fp_move;
+mod guarded;
 mod high_word;
 mod load;
 mod plo;
@@ -36,6 +37,7 @@ pub(crate) const TABLES: &[&[Entry]] = &[
     convert::TABLE,
     decimal::TABLE,
     fp_move::TABLE,
+    guarded::TABLE,
     high_word::TABLE,
     load::TABLE,
     plo::TABLE,

@@ -89,6 +89,91 @@ fn sa22_7832_11_a_machine_check_saves_what_its_extended_area_has_room_for() {
     }
 }
 
+/// A guarded area of 32 MiB at 0x2000000 whose sections 3 and 63 are guarded; its list is at 0x3000, the handler at
+/// 0x2200. CR2 has the enablement.
+fn guarded(program: &str, shift: u64) -> System {
+    let program = format!(
+        "larl %r1,8f; lctlg %c2,%c2,0(%r1); .byte 0xe3,0,0x10,8,0,0x4d; {program}; {DONE} .balign 8
+         8: .quad 0x10, 0, {:#x}, 0x1000000000000001, 0x3000; .org 0x2200; lghi %r9,9; {DONE}",
+        0x200_0000 | shift << 8 | 25
+    );
+    let system = system_with(&program, 1, VIRTUAL, &[GUARDED]);
+    system.storage().ram().write_u64_be(0x3008, 0x2200);
+    system
+}
+
+#[test]
+fn sa22_7832_7_a_guarded_load_of_a_pointer_into_a_guarded_section_goes_to_the_handler() {
+    // LGG 3,8(4) and LLGFSG 3,8(4), and whether they come to the handler.
+    let cases = [
+        (0x4c, 0, 0x218_0000_u64, true),
+        (0x4c, 0, 0x21f_ffff, true),
+        (0x4c, 0, 0x217_ffff, false),
+        (0x4c, 0, 0x220_0000, false),
+        (0x4c, 0, 0x3ff_fff8, true),
+        (0x4c, 0, 0x400_0000, false),
+        (0x4c, 0, 1 << 40 | 0x218_0000, false),
+        (0x48, 0, 0x218_0000, true),
+        (0x48, 3, 0x218_0000 >> 3, true),
+        (0x48, 3, 0xffff_ffff, false),
+    ];
+    for (op, shift, pointer, event) in cases {
+        let system = guarded(
+            &format!("lghi %r3,-1; llilf %r4,0x3800; lghi %r0,1; .byte 0xe3,0x30,0x40,8,0,{op:#x}"),
+            shift,
+        );
+        let ram = system.storage().ram();
+        if op == 0x4c {
+            ram.write_u64_be(0x3808, pointer);
+        } else {
+            ram.write_u32_be(0x3808, pointer as u32);
+        }
+        let (at, state) = parked(&system);
+        let (value, handled) = (pointer << shift, state.gprs[9] == 9);
+        assert_eq!((at, handled), (0, event), "{op:#x} {pointer:#x}");
+        assert_eq!(state.gprs[3], if event { u64::MAX } else { value }, "{op:#x} {pointer:#x}");
+        let list: [u64; 6] = std::array::from_fn(|n| u64_at(&system, 0x3000 + 8 * n));
+        let here = 0x2000 + 6 + 6 + 6 + 4 + 6 + 4;
+        let indications = 3 << 48 | u64::from(op == 0x48) << 40;
+        let expected =
+            if event { [indications, 0x2200, here, 0x3808, value, here] } else { [0, 0x2200, 0, 0, 0, 0] };
+        assert_eq!(list, expected, "{op:#x} {pointer:#x}");
+    }
+    // The list cannot be stored: nothing of it is.
+    let system = guarded("llilf %r4,0x3800; .byte 0xe3,0x30,0x40,8,0,0x4c", 0);
+    let ram = system.storage().ram();
+    ram.write_u64_be(0x3808, 0x218_0000);
+    let mut state = system.state(0).unwrap();
+    state.psw.addr = 0x2000 + 6 + 6 + 6;
+    (state.crs[2], state.guarded_storage) = (0x10, [0x200_0019, u64::MAX, 0x3f_ffe8]);
+    system.set_state(0, &state).unwrap();
+    assert_eq!((parked(&system).0, u32_at(&system, 0x8c)), (0x1d0, 0x0006_0005));
+    assert_eq!(u64_at(&system, 0x3f_ffe8), 0);
+}
+
+#[test]
+fn sa22_7832_7_guarded_storage_controls_are_stored_and_need_their_enablement() {
+    let system = guarded("llilf %r4,0x3800; .byte 0xe3,0,0x40,0,0,0x49", 2);
+    system.storage().ram().write_u64_be(0x3800, 5);
+    let (at, state) = parked(&system);
+    assert_eq!((at, state.guarded_storage), (0, [0x200_0219, 1 << 60 | 1, 0x3000]));
+    let block: [u64; 4] = std::array::from_fn(|n| u64_at(&system, 0x3800 + 8 * n));
+    assert_eq!(block, [0, 0x200_0219, 1 << 60 | 1, 0x3000]);
+    for op in [0x4d, 0x49] {
+        let system = system_with(&format!(".byte 0xe3,0,0,0,0x3,{op:#x}"), 1, VIRTUAL, &[GUARDED]);
+        assert_eq!((parked(&system).0, u32_at(&system, 0x8c)), (0x1d0, 0x0006_0013));
+    }
+    // Not enabled the loads are plain ones.
+    let program = format!("llilf %r4,0x3800; .byte 0xe3,0x30,0x40,0,0,0x4c, 0xe3,0x50,0x40,4,0,0x48; {DONE}");
+    let system = system_with(&program, 1, VIRTUAL, &[GUARDED]);
+    system.storage().ram().write_u64_be(0x3800, 0x218_0000);
+    let mut state = system.state(0).unwrap();
+    state.guarded_storage = [0x200_0319, u64::MAX, 0x3000];
+    system.set_state(0, &state).unwrap();
+    let (at, state) = parked(&system);
+    assert_eq!((at, state.gprs[3], state.gprs[5]), (0, 0x218_0000, 0x218_0000));
+}
+
 /// A region-third table at 0x10000 whose second entry is `entry`; the first has a segment table with megabytes one
 /// to one. CR0 enables enhanced DAT.
 fn large(program: &str, entry: u64, more: &[u16]) -> System {
