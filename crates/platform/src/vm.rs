@@ -3,9 +3,9 @@
 use crate::{
     Capabilities, Door, HostMemory, MemoryMap, PageCounts, PageRun, PvCommand, PvResult, Request, Response,
 };
-use cloister_arch::s390x::{facility, 
+use cloister_arch::s390x::{
     Completion, CpuRequest, CpuResponse, CpuState, Exit, FloatingInterrupt, GuestDebug, LocalInterrupt,
-    ResetKind, RunLimit, RunState, Translation, VmConfig,
+    ResetKind, RunLimit, RunState, Translation, VmConfig, facility,
 };
 use cloister_arch::x86_64;
 use std::ops::Range;

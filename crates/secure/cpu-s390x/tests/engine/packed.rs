@@ -136,7 +136,7 @@ fn sa22_7832_25_arithmetic_is_as_digit_by_digit() {
         .run(&(number(), number(), 1_usize..=31, 0_u32..=31), |(a, b, count, shift)| {
             let (pa, pb) = (packed(a), packed(b));
             let digits = count as u8;
-            let mut check = |op, controls, (value, lost)| {
+            let check = |op, controls, (value, lost)| {
                 let got = one.three(op, pa, pb, controls, 1);
                 prop_assert_eq!(
                     got,
