@@ -7,7 +7,7 @@
 /// Facility bits of everything that the core implements.
 pub const FACILITIES: &[u16] = &[
     0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 13, 14, 16, 18, 19, 21, 22, 24, 25, 26, 27, 30, 31, 32, 33, 34, 35, 37,
-    40, 41, 45, 49, 51, 52, 53, 58, 61, 66, 75, 78, 130, 133, 138, 145,
+    40, 41, 45, 49, 51, 52, 53, 58, 61, 66, 75, 78, 81, 82, 130, 133, 138, 145,
 ];
 
 /// Facility bits that the core never reports, each with its reason.
@@ -87,6 +87,8 @@ mod tests {
         (51, "M4 of IPTE and IDTE"),
         (52, "NI, OI, XI are interlocked"),
         (75, "bits 52 and 53 of the TEID"),
+        (81, "PPA 15: instructions are always in order"),
+        (82, "PPA 12 and 13: there is no branch prediction to block"),
         (130, "bit 55 of page-table entries"),
         (138, "CPUs begin in z/Architecture mode"),
     ];

@@ -15,8 +15,8 @@ const Z9: &[u16] = &[9, 21, 22, 23, 24, 25, 27, 30];
 const Z10: &[u16] = &[8, 10, 11, 26, 28, 31, 32, 33, 34, 35, 41, 42, 43];
 const Z196: &[u16] = &[13, 14, 37, 40, 44, 45, 47, 76, 77];
 const ZEC12: &[u16] = &[48, 49, 50, 51, 52, 57, 66, 73, 78];
-const Z13: &[u16] = &[53, 54, 55, 60, 67, 68, 74, 75, 80, 129, 131, 139];
-const Z14: &[u16] = &[58, 59, 81, 130, 132, 133, 134, 135, 144, 146, 147, 150];
+const Z13: &[u16] = &[53, 54, 55, 60, 67, 68, 74, 75, 80, 81, 82, 129, 131, 139];
+const Z14: &[u16] = &[58, 59, 130, 132, 133, 134, 135, 144, 146, 147, 150];
 const Z15: &[u16] = &[61, 148, 149, 151, 152, 155, 158, 161];
 /// Of every machine since z/Architecture-only operation exists.
 const ALWAYS: &[u16] = &[138, 140];
@@ -65,6 +65,8 @@ const NAMES: &[(&str, u16)] = &[
     ("minste3", 61),
     ("aefsi", 75),
     ("te", 73),
+    ("ppa15", 81),
+    ("bpb", 82),
     ("vx", 129),
     ("iep", 130),
     ("sea_esop2", 131),
@@ -125,9 +127,9 @@ fn generation(model: &str, available: &[u64; 4]) -> Result<[u64; 4], MachineErro
             facility::set(&mut list, bit, true);
         }
     }
-    // Conditional SSKE ended with the z14.
+    // Conditional SSKE and branch-prediction blocking ended with the z14.
     if level > 8 {
-        facility::set(&mut list, 10, false);
+        [10, 82].iter().for_each(|bit| facility::set(&mut list, *bit, false));
     }
     Ok(list)
 }
