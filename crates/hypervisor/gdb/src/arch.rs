@@ -13,7 +13,7 @@ const DESCRIPTION: &str = include_str!("s390x.xml");
 const VECTORS: &str = include_str!("s390x-vx.xml");
 
 /// The target description. Vector registers come last, so that no other register's number depends on them.
-pub fn description(vectors: bool) -> String {
+pub(crate) fn description(vectors: bool) -> String {
     let vectors = if vectors { VECTORS } else { "" };
     DESCRIPTION.trim().replace("</target>", &format!("{vectors}</target>"))
 }
