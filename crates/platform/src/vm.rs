@@ -5,7 +5,7 @@ use crate::{
 };
 use cloister_arch::s390x::{
     Completion, CpuRequest, CpuResponse, CpuState, Exit, FloatingInterrupt, GuestDebug, LocalInterrupt,
-    ResetKind, RunLimit, RunState, Translation, VmConfig,
+    ResetKind, RunLimit, RunState, Translation, VmConfig, facility,
 };
 use cloister_arch::x86_64;
 use std::ops::Range;
@@ -41,6 +41,7 @@ pub struct Vm {
     pub(crate) door: Arc<dyn Door>,
     memory: HostMemory,
     cpus: u16,
+    facilities: [u64; 4],
 }
 
 macro_rules! expect {
@@ -71,11 +72,11 @@ impl Vm {
 
     /// Creates the VM and maps its memory.
     pub fn create(door: Arc<dyn Door>, config: VmConfig) -> Result<Self, VmError> {
-        let cpus = config.max_cpus;
+        let (cpus, facilities) = (config.max_cpus, config.facilities);
         let map = expect!(
             door.call(Request::CreateVm(Box::new(config))), "create VM", Response::Created(map) => map
         )?;
-        Self::map(door, map, cpus)
+        Ok(Self { facilities, ..Self::map(door, map, cpus)? })
     }
 
     /// Creates an x86-64 VM and maps its memory.
@@ -91,7 +92,7 @@ impl Vm {
         let size = map.size;
         let memory =
             HostMemory::map(map, Arc::clone(&door)).map_err(|source| VmError::Map { size, source })?;
-        Ok(Self { door, memory, cpus })
+        Ok(Self { door, memory, cpus, facilities: [0; 4] })
     }
 
     /// Where an x86-64 vCPU begins. Without this it is [`x86_64::RESET_ADDRESS`].
@@ -114,6 +115,11 @@ impl Vm {
     /// Number of CPUs.
     pub fn cpus(&self) -> u16 {
         self.cpus
+    }
+
+    /// Whether the guest was given a facility (STFLE), which an x86-64 guest never is.
+    pub fn has_facility(&self, bit: u16) -> bool {
+        facility::test(&self.facilities, bit)
     }
 
     /// Completes the last exit of a CPU and runs it until the next.

@@ -47,7 +47,8 @@ pub fn encode(form: &Form, f: &Fields) -> Vec<u8> {
         Format::E => vec![op, sub],
         Format::Rr => vec![op, rr(f.r1, f.r2)],
         Format::Rre => vec![op, sub, 0, rr(f.r1, f.r2)],
-        Format::Rrf => vec![op, sub, rr(f.r3, 0), rr(f.r1, f.r2)],
+        // SELECT has a mask there, others nothing.
+        Format::Rrf => vec![op, sub, rr(f.r3, if form.has("cond") { f.m3 } else { 0 }), rr(f.r1, f.r2)],
         Format::RrfB => vec![op, sub, rr(f.r3, f.m4), rr(f.r1, f.r2)],
         Format::RrfC => vec![op, sub, rr(f.m3, 0), rr(f.r1, f.r2)],
         Format::RrfM => vec![op, sub, rr(f.m3, f.m4), rr(f.r1, f.r2)],

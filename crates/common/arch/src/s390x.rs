@@ -80,6 +80,8 @@ pub struct CpuState {
     /// Vector registers 0-31. Floating-point register *n* is bits 0-63 of vector register *n*: see
     /// [`fpr`](Self::fpr).
     pub vrs: [u128; 32],
+    /// Guarded-storage designation, section mask, and event-parameter-list address.
+    pub guarded_storage: [u64; 3],
     /// Floating-point-control register.
     pub fpc: u32,
     /// Prefix register (absolute address of the two prefix pages).
@@ -102,7 +104,7 @@ pub struct CpuState {
 
 impl CpuState {
     /// Current layout version.
-    pub const VERSION: u16 = 2;
+    pub const VERSION: u16 = 3;
 
     /// Floating-point register `n` (0-15).
     pub fn fpr(&self, n: usize) -> u64 {
@@ -571,6 +573,10 @@ pub enum CpuResponse {
 pub mod facility {
     /// Ultravisor-call facility (UVC).
     pub const ULTRAVISOR_CALL: u16 = 158;
+    /// Vector facility.
+    pub const VECTOR: u16 = 129;
+    /// Guarded-storage facility.
+    pub const GUARDED_STORAGE: u16 = 133;
     /// Secure-unpack facility (DIAG 308 subcodes 8-10).
     pub const SECURE_UNPACK: u16 = 161;
 

@@ -1,8 +1,9 @@
 //! From a guest at rest to an ELF core.
 
 use cloister_arch::pages::PageState;
+use cloister_arch::s390x::{CpuState, facility};
 use cloister_control::{DumpRange, DumpSink};
-use cloister_elf_core::{CoreWriter, CpuNotes, Layout, Registers};
+use cloister_elf_core::{CoreWriter, CpuNotes, Layout, Registers, Vectors};
 use cloister_formats::s390x::dump::{SECTION_COMPLETION, SECTION_COMPONENTS};
 use cloister_platform::{PvCommand, PvDumpInfo, PvResult, Vm, VmError};
 use std::io;
@@ -85,7 +86,10 @@ pub fn write(
     }
     let mut cpus = Vec::new();
     for cpu in 0..vm.cpus() {
-        let registers = if protected { Registers::default() } else { registers(vm, cpu)? };
+        let registers = match protected {
+            true => Registers::default(),
+            false => registers(&vm.state(cpu)?, |bit| vm.has_facility(bit)),
+        };
         let data = owner.as_ref().map(|owner| owner.cpu(cpu)).transpose()?;
         cpus.push(CpuNotes { id: u32::from(cpu) + 1, registers, protected: data });
     }
@@ -158,9 +162,9 @@ impl Drop for Owner<'_> {
     }
 }
 
-fn registers(vm: &Vm, cpu: u16) -> Result<Registers, DumpError> {
-    let state = vm.state(cpu)?;
-    Ok(Registers {
+/// What a CPU with these facilities has.
+fn registers(state: &CpuState, has: impl Fn(u16) -> bool) -> Registers {
+    Registers {
         psw: [state.psw.mask, state.psw.addr],
         gprs: state.gprs,
         ars: state.ars,
@@ -171,9 +175,17 @@ fn registers(vm: &Vm, cpu: u16) -> Result<Registers, DumpError> {
         cpu_timer: state.cpu_timer,
         clock_comparator: state.clock_comparator,
         todpr: state.todpr,
-        vectors: None,
-        guarded_storage: None,
-    })
+        vectors: has(facility::VECTOR).then(|| {
+            Box::new(Vectors {
+                low_halves: std::array::from_fn(|n| state.vrs[n] as u64),
+                high: std::array::from_fn(|n| state.vrs[16 + n].to_be_bytes()),
+            })
+        }),
+        guarded_storage: has(facility::GUARDED_STORAGE).then(|| {
+            let [designation, mask, list] = state.guarded_storage;
+            [0, designation, mask, list]
+        }),
+    }
 }
 
 /// Takes a piece of memory and its place.
@@ -212,4 +224,22 @@ fn memory(vm: &Vm, part: &Range<u64>, give: Give<'_>) -> Result<(), DumpError> {
 fn failed(what: &'static str, error: &io::Error) -> DumpError {
     let text = error.to_string();
     DumpError::Write { what, reason: text.split(" (os error").next().unwrap_or_default().to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cpu_has_the_registers_of_its_facilities() {
+        let mut state = CpuState { guarded_storage: [1, 2, 3], ..CpuState::default() };
+        (state.vrs[15], state.vrs[31]) = (0x11 << 64 | 0x22, 0x33 << 64 | 0x44);
+        let plain = registers(&state, |_| false);
+        assert_eq!((plain.fprs[15], plain.vectors, plain.guarded_storage), (0x11, None, None));
+        let guarded = registers(&state, |bit| bit == facility::GUARDED_STORAGE);
+        assert_eq!((guarded.vectors, guarded.guarded_storage), (None, Some([0, 1, 2, 3])));
+        let vectors = registers(&state, |bit| bit == facility::VECTOR).vectors.unwrap();
+        assert_eq!((vectors.low_halves[15], vectors.low_halves[14]), (0x22, 0));
+        assert_eq!(u128::from_be_bytes(vectors.high[15]), 0x33 << 64 | 0x44);
+    }
 }

@@ -7,8 +7,16 @@
 use cloister_platform::arch::s390x::CpuState;
 use std::num::NonZeroUsize;
 
-/// The target description, in the format of the GDB manual, appendix G.
+/// The target description of a CPU without vectors, in the format of the GDB manual, appendix G.
 const DESCRIPTION: &str = include_str!("s390x.xml");
+/// The feature of vector registers.
+const VECTORS: &str = include_str!("s390x-vx.xml");
+
+/// The target description. Vector registers come last, so that no other register's number depends on them.
+pub(crate) fn description(vectors: bool) -> String {
+    let vectors = if vectors { VECTORS } else { "" };
+    DESCRIPTION.trim().replace("</target>", &format!("{vectors}</target>"))
+}
 
 /// The architecture.
 #[derive(Debug)]
@@ -50,15 +58,26 @@ pub enum Register {
     LastBreak,
     /// The prefix register.
     Prefix,
+    /// Second half of a vector register whose first half is a floating-point register.
+    VectorLow(usize),
+    /// A vector register from 16 on.
+    VectorHigh(usize),
 }
 
 impl Register {
+    /// How many there are without vectors.
+    pub const PLAIN: usize = 71;
     /// How many there are.
-    pub const COUNT: usize = 71;
+    pub const COUNT: usize = Self::PLAIN + 32;
 
     /// All of them, in the order of the description.
-    pub fn all() -> impl Iterator<Item = Self> {
-        (0..Self::COUNT).filter_map(Self::numbered)
+    pub fn all(vectors: bool) -> impl Iterator<Item = Self> {
+        (0..if vectors { Self::COUNT } else { Self::PLAIN }).filter_map(Self::numbered)
+    }
+
+    /// Whether only a CPU with vectors has it.
+    pub fn is_vector(self) -> bool {
+        matches!(self, Self::VectorLow(_) | Self::VectorHigh(_))
     }
 
     /// The register with this number.
@@ -75,18 +94,26 @@ impl Register {
             68 => Self::CpuTimer,
             69 => Self::LastBreak,
             70 => Self::Prefix,
+            71..=86 => Self::VectorLow(number - 71),
+            87..=102 => Self::VectorHigh(number - 71),
             _ => return None,
         })
     }
 
     /// Bytes.
     pub fn size(self) -> usize {
-        if matches!(self, Self::Access(_) | Self::FloatControl) { 4 } else { 8 }
+        match self {
+            Self::Access(_) | Self::FloatControl => 4,
+            Self::VectorHigh(_) => 16,
+            _ => 8,
+        }
     }
 
     /// Its value in a CPU.
-    pub fn get(self, cpu: &CpuState) -> u64 {
-        match self {
+    pub fn get(self, cpu: &CpuState) -> u128 {
+        u128::from(match self {
+            Self::VectorHigh(n) => return cpu.vrs[n % 32],
+            Self::VectorLow(n) => cpu.vrs[n % 16] as u64,
             Self::PswMask => cpu.psw.mask,
             Self::PswAddress => cpu.psw.addr,
             Self::General(n) => cpu.gprs[n % 16],
@@ -98,11 +125,16 @@ impl Register {
             Self::CpuTimer => cpu.cpu_timer,
             Self::LastBreak => cpu.breaking_event,
             Self::Prefix => cpu.prefix.into(),
-        }
+        })
     }
 
     /// Gives it a value; false if it cannot have it.
-    pub fn set(self, cpu: &mut CpuState, value: u64) -> bool {
+    pub fn set(self, cpu: &mut CpuState, value: u128) -> bool {
+        if let Self::VectorHigh(n) = self {
+            cpu.vrs[n % 32] = value;
+            return true;
+        }
+        let Ok(value) = u64::try_from(value) else { return false };
         let word = u32::try_from(value);
         match (self, word) {
             (Self::PswMask, _) => cpu.psw.mask = value,
@@ -111,13 +143,14 @@ impl Register {
             (Self::Access(n), Ok(word)) => cpu.ars[n % 16] = word,
             (Self::FloatControl, Ok(word)) => cpu.fpc = word,
             (Self::Float(n), _) => cpu.set_fpr(n, value),
+            (Self::VectorLow(n), _) => cpu.vrs[n % 16] = u128::from(cpu.fpr(n)) << 64 | u128::from(value),
             (Self::Control(n), _) => cpu.crs[n % 16] = value,
             (Self::ClockComparator, _) => cpu.clock_comparator = value,
             (Self::CpuTimer, _) => cpu.cpu_timer = value,
             (Self::LastBreak, _) => cpu.breaking_event = value,
             // Bits 0-32 and 51-63 of a prefix are zeros (SA22-7832, chapter 3, "Prefixing").
             (Self::Prefix, Ok(word)) if word & !0x7fff_e000 == 0 => cpu.prefix = word,
-            (Self::Access(_) | Self::FloatControl | Self::Prefix, _) => return false,
+            (Self::Access(_) | Self::FloatControl | Self::Prefix | Self::VectorHigh(_), _) => return false,
         }
         true
     }
@@ -128,14 +161,14 @@ impl Register {
     }
 
     /// A value as bytes.
-    pub fn encode(self, value: u64) -> Vec<u8> {
-        value.to_be_bytes().into_iter().skip(8 - self.size()).collect()
+    pub fn encode(self, value: u128) -> Vec<u8> {
+        value.to_be_bytes().into_iter().skip(16 - self.size()).collect()
     }
 
     /// Bytes as a value; `None` if there are too many or too few.
-    pub fn decode(self, bytes: &[u8]) -> Option<u64> {
+    pub fn decode(self, bytes: &[u8]) -> Option<u128> {
         (bytes.len() == self.size())
-            .then(|| bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+            .then(|| bytes.iter().fold(0, |value, byte| value << 8 | u128::from(*byte)))
     }
 }
 
@@ -148,18 +181,26 @@ impl gdbstub::arch::RegId for Register {
 /// All registers of a CPU, or none of them: then gdb shows `<unavailable>`, and 0 for the instruction address, without
 /// which gdb 13 does not attach.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Registers(Option<Vec<u64>>);
+pub struct Registers {
+    values: Option<Vec<u128>>,
+    vectors: bool,
+}
 
 impl Registers {
     /// Those of a CPU.
-    pub fn of(cpu: &CpuState) -> Self {
-        Self(Some(Register::all().map(|register| register.get(cpu)).collect()))
+    pub fn of(cpu: &CpuState, vectors: bool) -> Self {
+        Self { values: Some(Register::all(vectors).map(|register| register.get(cpu)).collect()), vectors }
+    }
+
+    /// None of them.
+    pub fn hidden(vectors: bool) -> Self {
+        Self { values: None, vectors }
     }
 
     /// Gives them to a CPU. False if one cannot have its value; `cpu` is then of no use.
     pub fn apply(&self, cpu: &mut CpuState) -> bool {
-        let values = self.0.iter().flatten();
-        Register::all().zip(values).all(|(register, value)| register.set(cpu, *value))
+        let values = self.values.iter().flatten();
+        Register::all(self.vectors).zip(values).all(|(register, value)| register.set(cpu, *value))
     }
 }
 
@@ -167,12 +208,12 @@ impl gdbstub::arch::Registers for Registers {
     type ProgramCounter = u64;
 
     fn pc(&self) -> u64 {
-        self.0.as_ref().and_then(|values| values.get(1)).copied().unwrap_or(0)
+        self.values.as_ref().and_then(|values| values.get(1)).map_or(0, |value| *value as u64)
     }
 
     fn gdb_serialize(&self, mut write_byte: impl FnMut(Option<u8>)) {
-        for (number, register) in Register::all().enumerate() {
-            match self.0.as_ref().and_then(|values| values.get(number)) {
+        for (number, register) in Register::all(self.vectors).enumerate() {
+            match self.values.as_ref().and_then(|values| values.get(number)) {
                 Some(value) => register.encode(*value).into_iter().for_each(|byte| write_byte(Some(byte))),
                 None => (0..register.size()).for_each(|_| write_byte(register.if_hidden())),
             }
@@ -180,13 +221,15 @@ impl gdbstub::arch::Registers for Registers {
     }
 
     fn gdb_deserialize(&mut self, mut bytes: &[u8]) -> Result<(), ()> {
+        let plain: usize = Register::all(false).map(Register::size).sum();
+        self.vectors = bytes.len() > plain;
         let mut values = Vec::with_capacity(Register::COUNT);
-        for register in Register::all() {
+        for register in Register::all(self.vectors) {
             let (value, rest) = bytes.split_at_checked(register.size()).ok_or(())?;
             values.push(register.decode(value).ok_or(())?);
             bytes = rest;
         }
-        self.0 = Some(values);
+        self.values = Some(values);
         if bytes.is_empty() { Ok(()) } else { Err(()) }
     }
 }
@@ -205,7 +248,9 @@ mod tests {
 
     #[test]
     fn gdb_manual_s390_features_the_description_lists_the_registers_in_order_and_size() {
-        let registers: Vec<(String, usize)> = DESCRIPTION
+        let description = description(true);
+        assert!(DESCRIPTION.lines().all(|line| description.contains(line)));
+        let registers: Vec<(String, usize)> = description
             .lines()
             .filter_map(|line| line.trim().strip_prefix("<reg name=\""))
             .map(|line| {
@@ -229,6 +274,8 @@ mod tests {
                 Register::CpuTimer => "cputm".to_owned(),
                 Register::LastBreak => "last_break".to_owned(),
                 Register::Prefix => "prefix".to_owned(),
+                Register::VectorLow(n) => format!("v{n}l"),
+                Register::VectorHigh(n) => format!("v{n}"),
             };
             assert_eq!(*name, expected);
         }
@@ -238,7 +285,8 @@ mod tests {
     #[test]
     fn registers_that_nobody_may_see_are_unavailable_not_zero() {
         let bytes = serialized(&Registers::default());
-        assert_eq!(bytes.len(), Register::all().map(Register::size).sum::<usize>());
+        assert_eq!(bytes.len(), Register::all(false).map(Register::size).sum::<usize>());
+        assert_eq!(serialized(&Registers::hidden(true)).len(), bytes.len() + 16 * 8 + 16 * 16);
         let (psw_address, rest) = (&bytes[8..16], [&bytes[..8], &bytes[16..]].concat());
         assert!(rest.iter().all(Option::is_none) && psw_address.iter().all(|byte| *byte == Some(0)));
     }
@@ -248,7 +296,7 @@ mod tests {
         let mut cpu = CpuState::default();
         cpu.psw.mask = 0x0102_0304_0506_0708;
         cpu.ars[0] = 0xa1a2_a3a4;
-        let bytes: Vec<u8> = serialized(&Registers::of(&cpu)).into_iter().flatten().collect();
+        let bytes: Vec<u8> = serialized(&Registers::of(&cpu, false)).into_iter().flatten().collect();
         assert_eq!(bytes[..8], [1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(bytes[144..148], [0xa1, 0xa2, 0xa3, 0xa4]);
         let mut read = Registers::default();
@@ -259,19 +307,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(values in proptest::collection::vec(any::<u64>(), Register::COUNT)) {
+        fn what_is_written_is_read(values in proptest::collection::vec(any::<u128>(), Register::COUNT), vectors: bool) {
             let mut cpu = CpuState::default();
-            for (register, value) in Register::all().zip(values) {
+            for (register, value) in Register::all(vectors).zip(values) {
                 let value = match register {
                     Register::Prefix => value & 0x7fff_e000,
-                    _ if register.size() == 4 => value >> 32,
-                    _ => value,
+                    _ => value >> (128 - 8 * register.size()),
                 };
                 prop_assert!(register.set(&mut cpu, value));
                 prop_assert_eq!(register.get(&cpu), value);
                 prop_assert_eq!(register.decode(&register.encode(value)), Some(value));
             }
-            let registers = Registers::of(&cpu);
+            let registers = Registers::of(&cpu, vectors);
             let bytes: Vec<u8> = serialized(&registers).into_iter().flatten().collect();
             let mut read = Registers::default();
             prop_assert_eq!(read.gdb_deserialize(&bytes), Ok(()));

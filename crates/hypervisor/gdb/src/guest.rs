@@ -4,11 +4,11 @@
 //! and translations. No instruction of the guest is patched. Packets are not known here.
 
 use crate::Monitor;
-use crate::arch::{Register, Registers, S390x};
+use crate::arch::{self, Register, Registers, S390x};
 use crate::policy::DebugPolicy;
 use cloister_control::{Cause, ControlError, Machine, RunState};
 use cloister_platform::arch::s390x::{
-    CpuState, DebugExit, DebugReason, GuestDebug, WatchKind as Kind, Watchpoint,
+    CpuState, DebugExit, DebugReason, GuestDebug, WatchKind as Kind, Watchpoint, facility,
 };
 use cloister_platform::{HostMemory, Vm};
 use gdbstub::common::{Endianness, Signal, Tid};
@@ -25,6 +25,9 @@ use gdbstub::target::ext::breakpoints::{
 };
 use gdbstub::target::ext::host_info::{HostInfo, HostInfoOps, HostInfoResponse};
 use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd, MonitorCmdOps};
+use gdbstub::target::ext::target_description_xml_override::{
+    TargetDescriptionXmlOverride, TargetDescriptionXmlOverrideOps,
+};
 use gdbstub::target::ext::thread_extra_info::{ThreadExtraInfo, ThreadExtraInfoOps};
 use gdbstub::target::{Target, TargetError, TargetResult};
 use std::collections::{BTreeMap, VecDeque};
@@ -340,6 +343,11 @@ impl Guest {
         }
     }
 
+    /// Whether the guest's CPUs have vector registers.
+    fn has_vectors(&self) -> bool {
+        self.machine.vm().is_some_and(|vm| vm.has_facility(facility::VECTOR))
+    }
+
     fn try_cont(&self) {
         if let Err(error) = self.machine.cont() {
             tracing::warn!(%error, "the machine does not go on after the debugger left");
@@ -411,6 +419,12 @@ impl Target for Guest {
         Some(self)
     }
 
+    fn support_target_description_xml_override(
+        &mut self,
+    ) -> Option<TargetDescriptionXmlOverrideOps<'_, Self>> {
+        Some(self)
+    }
+
     fn use_fork_stop_reason(&self) -> bool {
         false
     }
@@ -428,11 +442,30 @@ impl Target for Guest {
     }
 }
 
+impl TargetDescriptionXmlOverride for Guest {
+    fn target_description_xml(
+        &self,
+        annex: &[u8],
+        offset: u64,
+        length: usize,
+        to: &mut [u8],
+    ) -> TargetResult<usize, Self> {
+        if annex != b"target.xml" {
+            return Err(TargetError::NonFatal);
+        }
+        let description = arch::description(self.has_vectors());
+        let rest = description.as_bytes().get(offset as usize..).unwrap_or_default();
+        let part = &rest[..rest.len().min(length).min(to.len())];
+        to[..part.len()].copy_from_slice(part);
+        Ok(part.len())
+    }
+}
+
 impl MultiThreadBase for Guest {
     fn read_registers(&mut self, registers: &mut Registers, tid: Tid) -> TargetResult<(), Self> {
         *registers = match self.watch_policy() {
-            DebugPolicy::Open => Registers::of(&self.state(tid)?.1),
-            DebugPolicy::HostView { .. } => Registers::default(),
+            DebugPolicy::Open => Registers::of(&self.state(tid)?.1, self.has_vectors()),
+            DebugPolicy::HostView { .. } => Registers::hidden(self.has_vectors()),
         };
         Ok(())
     }
@@ -504,6 +537,9 @@ impl MultiThreadBase for Guest {
 
 impl SingleRegisterAccess<Tid> for Guest {
     fn read_register(&mut self, tid: Tid, register: Register, to: &mut [u8]) -> TargetResult<usize, Self> {
+        if register.is_vector() && !self.has_vectors() {
+            return Err(TargetError::Errno(EINVAL));
+        }
         if self.watch_policy() != DebugPolicy::Open {
             let Some(byte) = register.if_hidden() else { return Ok(0) };
             to.get_mut(..register.size()).ok_or(TargetError::NonFatal)?.fill(byte);
@@ -516,6 +552,9 @@ impl SingleRegisterAccess<Tid> for Guest {
 
     fn write_register(&mut self, tid: Tid, register: Register, value: &[u8]) -> TargetResult<(), Self> {
         self.permit()?;
+        if register.is_vector() && !self.has_vectors() {
+            return Err(TargetError::Errno(EINVAL));
+        }
         let (cpu, mut state) = self.state(tid)?;
         let value = register.decode(value).ok_or(TargetError::Errno(EINVAL))?;
         if !register.set(&mut state, value) {

@@ -4,7 +4,7 @@
 
 use crate::arguments::Arguments;
 use crate::{Answer, ExpressionError, Monitor, Refusal};
-use cloister_platform::arch::s390x::CpuState;
+use cloister_platform::arch::s390x::{CpuState, facility};
 use cloister_platform::{Vm, VmError};
 use std::fmt::Write;
 
@@ -32,7 +32,7 @@ pub(crate) fn info(monitor: &mut Monitor, arguments: &Arguments) -> Answer {
     let states = quiet(monitor, || wanted.iter().map(|cpu| vm.state(*cpu)).collect::<Result<Vec<_>, _>>())?;
     let mut out = String::new();
     for (cpu, state) in wanted.iter().zip(&states?) {
-        write(&mut out, *cpu, state).expect("a String takes everything");
+        write(&mut out, *cpu, state, vm.has_facility(facility::VECTOR)).expect("a String takes everything");
     }
     Ok(out)
 }
@@ -93,18 +93,26 @@ fn select(state: &CpuState, name: &str) -> Option<u64> {
     }
 }
 
-/// As QEMU prints a CPU without vector registers; the last lines are ours.
-fn write(out: &mut String, cpu: u16, state: &CpuState) -> std::fmt::Result {
+/// As QEMU prints a CPU; the last lines are ours.
+fn write(out: &mut String, cpu: u16, state: &CpuState, vectors: bool) -> std::fmt::Result {
     let cc = state.psw.mask >> 44 & 3;
     writeln!(out, "\nCPU#{cpu}")?;
     writeln!(out, "PSW=mask {:016x} addr {:016x} cc {cc:02x}", state.psw.mask, state.psw.addr)?;
-    for (letter, registers) in [('R', &state.gprs), ('F', &state.fprs()), ('C', &state.crs)] {
+    let doublewords = |out: &mut String, letter, registers: &[u64; 16]| {
         let named =
             registers.iter().enumerate().map(|(number, value)| format!("{letter}{number:02}={value:016x}"));
-        rows(out, &named.collect::<Vec<_>>())?;
+        rows(out, 4, &named.collect::<Vec<_>>())
+    };
+    doublewords(out, 'R', &state.gprs)?;
+    if vectors {
+        let named = state.vrs.iter().enumerate().map(|(number, value)| format!("V{number:02}={value:032x}"));
+        rows(out, 2, &named.collect::<Vec<_>>())?;
+    } else {
+        doublewords(out, 'F', &state.fprs())?;
     }
+    doublewords(out, 'C', &state.crs)?;
     let named = state.ars.iter().enumerate().map(|(number, value)| format!("A{number:02}={value:08x}"));
-    rows(out, &named.collect::<Vec<_>>())?;
+    rows(out, 4, &named.collect::<Vec<_>>())?;
     writeln!(out, "PREFIX={:08x} FPC={:08x} TODPR={:08x}", state.prefix, state.fpc, state.todpr)?;
     writeln!(
         out,
@@ -114,8 +122,8 @@ fn write(out: &mut String, cpu: u16, state: &CpuState) -> std::fmt::Result {
     writeln!(out)
 }
 
-fn rows(out: &mut String, cells: &[String]) -> std::fmt::Result {
-    cells.chunks(4).try_for_each(|row| writeln!(out, "{}", row.join(" ")))
+fn rows(out: &mut String, columns: usize, cells: &[String]) -> std::fmt::Result {
+    cells.chunks(columns).try_for_each(|row| writeln!(out, "{}", row.join(" ")))
 }
 
 #[cfg(test)]
@@ -144,11 +152,22 @@ mod tests {
     #[test]
     fn the_layout_is_qemus() {
         let mut text = String::new();
-        write(&mut text, 3, &CpuState::default()).unwrap();
+        write(&mut text, 3, &CpuState::default(), false).unwrap();
         assert!(text.starts_with(
             "\nCPU#3\nPSW=mask 0000000000000000 addr 0000000000000000 cc 00\n\
              R00=0000000000000000 R01=0000000000000000 R02=0000000000000000 R03=0000000000000000\n"
         ));
         assert!(text.contains("\nF00=0000000000000000 ") && text.contains("\nC12=0000000000000000 "));
+
+        text.clear();
+        let mut state = CpuState::default();
+        (state.vrs[1], state.vrs[31]) = (0x17 << 64 | 0x18, 0x19);
+        write(&mut text, 3, &state, true).unwrap();
+        assert!(text.contains(
+            " R15=0000000000000000\n\
+             V00=00000000000000000000000000000000 V01=00000000000000170000000000000018\n\
+             V02=00000000000000000000000000000000 V03=00000000000000000000000000000000\n"
+        ));
+        assert!(text.contains(" V31=00000000000000000000000000000019\nC00=") && !text.contains("F00="));
     }
 }

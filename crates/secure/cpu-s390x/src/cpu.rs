@@ -24,6 +24,8 @@ pub(crate) struct Cpu {
     pub(crate) addr_mask: u64,
     /// Vector registers. Bits 0-63 of the first 16 are the floating-point registers.
     pub(crate) vrs: [u128; 32],
+    /// Guarded-storage designation, section mask, and event-parameter-list address.
+    pub(crate) guarded_storage: [u64; 3],
     /// Floating-point-control register.
     pub(crate) fpc: u32,
     /// Access registers.
@@ -111,6 +113,7 @@ impl Cpu {
             block_addr: 0,
             addr_mask: 0,
             vrs: [0; 32],
+            guarded_storage: [0; 3],
             fpc: 0,
             ars: [0; 16],
             crs: [0; 16],

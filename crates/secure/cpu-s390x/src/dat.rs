@@ -40,7 +40,7 @@ const PROTECTED: u64 = 0x200;
 const NO_EXECUTE: u64 = 0x100;
 /// Format control (large frame) of segment- and region-third-table entries.
 const FORMAT: u64 = 0x400;
-/// Common-segment bit.
+/// Common-segment and common-region bit.
 const COMMON: u64 = 0x10;
 
 /// Storage key: fetch protection, reference, change.
@@ -369,6 +369,9 @@ impl Cpu {
             }
             if edat || level == 0 {
                 protected |= entry & PROTECTED != 0;
+            }
+            if level == 1 && edat2 && asce & ASCE_PRIVATE != 0 && entry & COMMON != 0 {
+                return Err(Fault(program::TRANSLATION_SPECIFICATION));
             }
             if level == 1 && edat2 && entry & FORMAT != 0 {
                 let no_execute = iep && entry & NO_EXECUTE != 0;

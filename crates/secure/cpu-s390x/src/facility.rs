@@ -6,19 +6,16 @@
 
 /// Facility bits of everything that the core implements.
 pub const FACILITIES: &[u16] = &[
-    0, 1, 2, 3, 4, 7, 8, 9, 16, 17, 18, 19, 21, 22, 24, 25, 26, 27, 30, 31, 32, 33, 34, 35, 37, 40, 41, 45,
-    49, 51, 52, 53, 57, 58, 61, 75, 77, 130, 138, 146,
+    0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 13, 14, 16, 17, 18, 19, 21, 22, 24, 25, 26, 27, 30, 31, 32, 33, 34, 35,
+    37, 40, 41, 45, 49, 51, 52, 53, 57, 58, 61, 66, 75, 77, 78, 81, 82, 129, 130, 133, 134, 135, 138, 145,
+    146, 148, 152,
 ];
 
 /// Facility bits that the core never reports, each with its reason.
 pub const ABSENT: &[(u16, &str)] = &[
-    (5, "IDTE clears all translations; selecting a region gains nothing"),
     (6, "there is no ASN-and-LX reuse: no kernel uses address-space numbers"),
-    (10, "SSKE takes no conditions"),
     (11, "there is no topology: STSI 15 answers condition code 3"),
     (12, "no adjunct processors"),
-    (13, "IPTE's range has no oracle to compare with"),
-    (14, "SSKE and PFMF are always quiescing"),
     (15, "no adjunct processors"),
     (20, "no hexadecimal floating point"),
     (23, "no hexadecimal floating point"),
@@ -32,7 +29,6 @@ pub const ABSENT: &[(u16, &str)] = &[
     (50, "no transactions"),
     (54, "CMPSC is not implemented"),
     (65, "no adjunct processors"),
-    (66, "RRBM is not implemented"),
     (67, "no CPU-measurement counters"),
     (68, "no CPU-measurement sampling"),
     (69, "no PCI functions"),
@@ -41,23 +37,15 @@ pub const ABSENT: &[(u16, &str)] = &[
     (73, "no transactions"),
     (74, "STHYI is not implemented"),
     (76, "there are no wrapping keys: PCKMO and the functions with encrypted keys are not implemented"),
-    (78, "CRDTE and the 2 GiB frames of PFMF are not implemented"),
     (80, "no decimal floating point"),
-    (129, "no vectors"),
     (131, "the TEID does not tell all causes of protection apart, and there is no side-effect access"),
-    (133, "no guarded storage"),
-    (134, "no vectors"),
-    (135, "no vectors"),
     (139, "the TOD clock has one epoch"),
     (140, "the block of a service call has at most a page"),
     (142, "no CPU-measurement counters"),
     (144, "TPEI is not implemented"),
-    (145, "IRBM is not implemented"),
-    (148, "no vectors"),
     (149, "MVPG sets no key"),
     (150, "SORTL is not implemented"),
     (151, "DFLTCC is not implemented"),
-    (152, "no vectors"),
     (155, "KDSA and the scalar multiplications of PCC are not implemented"),
     (158, "is the Ultravisor's to add"),
     (161, "is the Ultravisor's to add"),
@@ -78,7 +66,11 @@ mod tests {
         (1, "z/Architecture is installed"),
         (2, "z/Architecture is active"),
         (4, "IDTE flushes everything, selected segments included"),
+        (5, "as 4, for regions"),
         (9, "SIGP order 0x15"),
+        (10, "MR and MC of SSKE and PFMF"),
+        (13, "R3 of IPTE"),
+        (14, "NQ of SSKE and PFMF, which may be quiescing all the same"),
         (16, "PKU, UNPKU, TROO and so on, which are always there"),
         (19, "long displacements cost nothing"),
         (24, "test-character comparison can be switched off in M3 of TROO and so on"),
@@ -87,8 +79,11 @@ mod tests {
         (51, "M4 of IPTE and IDTE"),
         (52, "NI, OI, XI are interlocked"),
         (75, "bits 52 and 53 of the TEID"),
+        (81, "PPA 15: instructions are always in order"),
+        (82, "PPA 12 and 13: there is no branch prediction to block"),
         (130, "bit 55 of page-table entries"),
         (138, "CPUs begin in z/Architecture mode"),
+        (152, "IOM, NV and NZ of the packed-decimal vector instructions"),
     ];
 
     fn text(entry: &Entry) -> [u8; 6] {

@@ -24,9 +24,8 @@ const CPU_TIMER: u64 = 0x400;
 const SERVICE_SIGNAL: u64 = 0x200;
 /// CR14: channel-report-pending subclass mask.
 const CHANNEL_REPORT: u64 = 0x1000_0000;
-/// Machine-check interruption code: channel report pending, all saved information valid. Linux insists on the
-/// validity of the vector registers too, which an absent facility does not make untrue.
-const CHANNEL_REPORT_CODE: u64 = 0x0040_0f5d_4033_0000;
+/// Machine-check interruption code: channel report pending, all information valid that every CPU saves.
+const CHANNEL_REPORT_CODE: u64 = 0x0040_0f1d_4033_0000;
 
 /// Program interruptions in a row, without an instruction in between, that no guest survives.
 const LOOP_LIMIT: u32 = 8;
@@ -68,7 +67,7 @@ impl Cpu {
     }
 
     /// A word in this CPU's lowcore.
-    fn lowcore_offset(&mut self, at: u64) -> Result<usize, CoreExit> {
+    pub(crate) fn lowcore_offset(&mut self, at: u64) -> Result<usize, CoreExit> {
         let absolute = self.prefix + at;
         match self.absolute_offset(absolute, true) {
             Ok(offset) => Ok(offset),
@@ -171,7 +170,8 @@ impl Cpu {
             && env.with_floating(Floating::take_channel_report)
         {
             self.store_status(self.prefix + lowcore::SAVE, false)?;
-            self.lowcore_u64(lowcore::MACHINE_CHECK_CODE, CHANNEL_REPORT_CODE)?;
+            let code = CHANNEL_REPORT_CODE | self.store_extended_area()?;
+            self.lowcore_u64(lowcore::MACHINE_CHECK_CODE, code)?;
             self.swap_psw(lowcore::MACHINE_CHECK_OLD)?;
             return Ok(true);
         }

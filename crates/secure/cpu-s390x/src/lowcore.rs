@@ -42,5 +42,7 @@ pub(crate) const MACHINE_CHECK_OLD: u64 = 0x160;
 pub(crate) const IO_OLD: u64 = 0x170;
 /// Every new PSW lies this far behind its old PSW.
 pub(crate) const NEW_PSW: u64 = 0x80;
+/// Machine-check extended-save-area address, with its length characteristic.
+pub(crate) const EXTENDED_SAVE_AREA: u64 = 0x11b0;
 /// Store-status save areas.
 pub(crate) const SAVE: u64 = 0x1200;

@@ -5,8 +5,9 @@
 
 use crate::cpu::Cpu;
 use crate::op::{Flow, Op, Step};
+use crate::state::ExtendedArea;
 use crate::system::{Local, LocalQueue, Order};
-use cloister_arch::s390x::{LocalInterrupt, ResetKind};
+use cloister_arch::s390x::{LocalInterrupt, ResetKind, facility};
 use std::sync::atomic::Ordering;
 
 const STATUS_NOT_RUNNING: u32 = 0x400;
@@ -166,6 +167,17 @@ impl Cpu {
             0x16 => {
                 let interrupt = LocalInterrupt::EmergencySignal(self.address);
                 queue(&mut |queue| queue.add(interrupt))
+            }
+            // Store additional status at address
+            0x17 if self.facility(facility::VECTOR) || self.facility(facility::GUARDED_STORAGE) => {
+                let guarded = self.facility(facility::GUARDED_STORAGE);
+                match ExtendedArea::designated(parameter, guarded) {
+                    Some(_) if !stopped => Answer::Status(STATUS_INCORRECT_STATE),
+                    Some(area) if self.has_storage(parameter) => {
+                        order_now(self, Order::StoreAdditionalStatus(area))
+                    }
+                    _ => Answer::Status(STATUS_INVALID_PARAMETER),
+                }
             }
             _ => Answer::Status(STATUS_INVALID_ORDER),
         }

@@ -6,12 +6,41 @@ use crate::cpu::Cpu;
 use crate::lowcore;
 use crate::op::Trap;
 use crate::system::{CoreExit, LocalQueue, Order};
-use cloister_arch::s390x::{CpuState, Psw, ResetKind, RunState};
+use cloister_arch::s390x::{CpuState, Psw, ResetKind, RunState, facility};
 use std::sync::atomic::Ordering;
 
 /// CR0 and CR14 after an initial CPU reset (SA22-7832, chapter 4, "Resets").
 const CR0_RESET: u64 = 0xe0;
 const CR14_RESET: u64 = 0xc200_0000;
+
+/// Machine-check interruption code: validity of vector registers and of guarded-storage registers.
+const VECTOR_VALID: u64 = 1 << 38;
+const GUARDED_STORAGE_VALID: u64 = 1 << 27;
+
+/// Where vector and guarded-storage registers are saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ExtendedArea {
+    /// Absolute address, a multiple of the size.
+    origin: u64,
+    /// There is room for the guarded-storage registers, and the CPU has them.
+    guarded_storage: bool,
+}
+
+impl ExtendedArea {
+    /// Place of the guarded-storage control block.
+    const GUARDED_STORAGE: u64 = 1024;
+
+    /// The area that SIGP designates: with guarded storage a length characteristic in the last four bits. Nothing if
+    /// that is not one, or the address no multiple of the size.
+    pub(crate) fn designated(parameter: u64, guarded: bool) -> Option<Self> {
+        let (origin, size) = match parameter & 15 {
+            lc @ 10..=12 if guarded => (parameter & !15, 1 << lc),
+            _ => (parameter, 1024),
+        };
+        let area = Self { origin, guarded_storage: size > 1024 };
+        (origin & (size - 1) == 0).then_some(area)
+    }
+}
 
 impl Cpu {
     /// CPU, initial-CPU or clear reset.
@@ -31,6 +60,7 @@ impl Cpu {
             self.gprs = [0; 16];
             self.ars = [0; 16];
             self.vrs = [0; 32];
+            self.guarded_storage = [0; 3];
         }
         self.program_streak = 0;
         self.pending = None;
@@ -63,6 +93,7 @@ impl Cpu {
             }
             Order::StoreStatus(Order::AT_PREFIX) => self.store_status(self.prefix + lowcore::SAVE, true)?,
             Order::StoreStatus(absolute) => self.store_status(absolute, true)?,
+            Order::StoreAdditionalStatus(area) => self.store_additional_status(area)?,
         }
         Ok(())
     }
@@ -88,6 +119,49 @@ impl Cpu {
         put(0x124, &self.todpr.to_be_bytes());
         put(0x128, &self.cpu_timer_now().to_be_bytes());
         put(0x130, &(self.clock_comparator >> 8).to_be_bytes());
+        self.save_absolute(base, &area)
+    }
+
+    /// Stores the additional status, as far as the area has room for it (SA22-7832, chapter 4, "Store Additional
+    /// Status at Address").
+    fn store_additional_status(&mut self, to: ExtendedArea) -> Result<(), CoreExit> {
+        if self.facility(facility::VECTOR) {
+            let vrs: Vec<u8> = self.vrs.iter().flat_map(|vr| vr.to_be_bytes()).collect();
+            self.save_absolute(to.origin, &vrs)?;
+        }
+        if to.guarded_storage {
+            let [designation, mask, list] = self.guarded_storage;
+            let block: Vec<u8> =
+                [0, designation, mask, list].into_iter().flat_map(u64::to_be_bytes).collect();
+            self.save_absolute(to.origin + ExtendedArea::GUARDED_STORAGE, &block)?;
+        }
+        Ok(())
+    }
+
+    /// Stores what a machine check adds to the status, in the area that the lowcore designates. The validity bits
+    /// of what it has (SA22-7832, chapter 11, "Machine-Check Extended Save Area").
+    pub(crate) fn store_extended_area(&mut self) -> Result<u64, CoreExit> {
+        let vector = self.facility(facility::VECTOR);
+        if !vector && !self.facility(facility::GUARDED_STORAGE) {
+            // Linux insists on the registers' validity, which an absent facility does not make untrue.
+            return Ok(VECTOR_VALID);
+        }
+        let at = self.lowcore_offset(lowcore::EXTENDED_SAVE_AREA)?;
+        let designation = self.ram.read_u64_be(at);
+        // Unlike SIGP's, this one is cut to the boundary.
+        let (lc, guarded) = (designation & 15, self.facility(facility::GUARDED_STORAGE));
+        let size = if guarded && matches!(lc, 11 | 12) { 1 << lc } else { 1024 };
+        let origin = designation & !(size - 1);
+        if origin == 0 || (guarded && !matches!(lc, 0 | 10..=12)) {
+            return Ok(if vector { 0 } else { VECTOR_VALID });
+        }
+        let area = ExtendedArea { origin, guarded_storage: size > 1024 };
+        self.store_additional_status(area)?;
+        Ok(VECTOR_VALID | if area.guarded_storage { GUARDED_STORAGE_VALID } else { 0 })
+    }
+
+    /// Stores at an absolute address; what has no storage is left out.
+    fn save_absolute(&mut self, base: u64, area: &[u8]) -> Result<(), CoreExit> {
         let mut done = 0;
         while done < area.len() {
             let at = base + done as u64;
@@ -117,6 +191,7 @@ impl Cpu {
             ars: self.ars,
             crs: self.crs,
             vrs: self.vrs,
+            guarded_storage: self.guarded_storage,
             fpc: self.fpc,
             prefix: self.prefix as u32,
             todpr: self.todpr,
@@ -140,6 +215,7 @@ impl Cpu {
         self.ars = state.ars;
         self.crs = state.crs;
         self.vrs = state.vrs;
+        self.guarded_storage = state.guarded_storage;
         self.fpc = state.fpc;
         self.prefix = u64::from(state.prefix & 0x7fff_e000);
         self.todpr = state.todpr;

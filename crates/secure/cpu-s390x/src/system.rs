@@ -6,6 +6,7 @@
 use crate::cpu::Cpu;
 use crate::dat::KEY_CHANGE;
 use crate::run::Vcpu;
+use crate::state::ExtendedArea;
 use crate::translate::{Shared, Tiering};
 use cloister_arch::s390x::{
     Completion, CpuState, Exit, FloatingInterrupt, GuestDebug, IoInterrupt, LocalInterrupt, ResetKind,
@@ -238,6 +239,8 @@ pub(crate) enum Order {
     SetPrefix(u32),
     /// Store status at this absolute address.
     StoreStatus(u64),
+    /// Store additional status in this area.
+    StoreAdditionalStatus(ExtendedArea),
 }
 
 impl LocalQueue {

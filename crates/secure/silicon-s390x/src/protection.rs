@@ -66,7 +66,7 @@ impl StorageResolver for OneStorage<'_> {
             crs: state.crs,
             vectors_low: std::array::from_fn(|n| state.vrs[n].to_be_bytes()),
             vectors_high: std::array::from_fn(|n| state.vrs[16 + n].to_be_bytes()),
-            guarded_storage: [0; 3],
+            guarded_storage: state.guarded_storage,
             flags: 0,
         })
     }

@@ -9,7 +9,7 @@ use cloister_control::{
 use cloister_options::{DeviceSpec, ObjectSpec, Target};
 use cloister_platform::arch::s390x::{
     CpuRequest, CpuResponse, CpuState, DebugExit, DebugReason, GuestDebug, TimeMode, Translation, VmConfig,
-    WatchKind,
+    WatchKind, facility,
 };
 use cloister_platform::{Door, MemoryMap, Request, Response, Vm};
 use std::collections::VecDeque;
@@ -67,6 +67,7 @@ impl Platform {
             cpu.gprs[13] = 0x0123_4567_89ab_cdef;
             cpu.gprs[14] = START;
             cpu.gprs[15] = 0x8000;
+            (cpu.vrs[1], cpu.vrs[17]) = (0x11 << 64 | 0x22, 0x33 << 64 | 0x44);
             cpu
         };
         let state = PlatformState {
@@ -188,10 +189,12 @@ impl Toy {
     /// Without temporary files.
     pub(crate) fn new() -> Arc<Self> {
         let platform = Arc::new(Platform::new().expect("temporary files"));
+        let mut facilities = [0; 4];
+        facility::set(&mut facilities, facility::VECTOR, true);
         let config = VmConfig {
             memory_bytes: MEMORY,
             max_cpus: 2,
-            facilities: [0; 4],
+            facilities,
             cpu_id: 0,
             time: TimeMode::Real,
             tod_start: None,

@@ -11,12 +11,12 @@ use cloister_platform::arch::s390x::facility;
 /// Indications"). Each generation has all of the earlier ones.
 const Z900: &[u16] = &[0, 1, 2];
 const Z990: &[u16] = &[3, 4, 7, 16, 17, 18, 19];
-const Z9: &[u16] = &[9, 10, 21, 22, 23, 24, 25, 27, 30];
-const Z10: &[u16] = &[8, 11, 26, 28, 31, 32, 33, 34, 35, 41, 42, 43];
-const Z196: &[u16] = &[37, 40, 44, 45, 47, 76, 77];
+const Z9: &[u16] = &[9, 21, 22, 23, 24, 25, 27, 30];
+const Z10: &[u16] = &[8, 10, 11, 26, 28, 31, 32, 33, 34, 35, 41, 42, 43];
+const Z196: &[u16] = &[13, 14, 37, 40, 44, 45, 47, 76, 77];
 const ZEC12: &[u16] = &[48, 49, 50, 51, 52, 57, 66, 73, 78];
-const Z13: &[u16] = &[53, 54, 55, 60, 67, 68, 74, 75, 80, 129, 131, 139];
-const Z14: &[u16] = &[14, 58, 59, 81, 130, 132, 133, 134, 135, 144, 145, 146, 147, 150];
+const Z13: &[u16] = &[53, 54, 55, 60, 67, 68, 74, 75, 80, 81, 82, 129, 131, 139];
+const Z14: &[u16] = &[58, 59, 130, 132, 133, 134, 135, 144, 146, 147, 150];
 const Z15: &[u16] = &[61, 148, 149, 151, 152, 155, 158, 161];
 /// Of every machine since z/Architecture-only operation exists.
 const ALWAYS: &[u16] = &[138, 140];
@@ -26,7 +26,11 @@ const NAMES: &[(&str, u16)] = &[
     ("esan3", 0),
     ("zarch", 1),
     ("dateh", 3),
-    ("dateh2", 10),
+    ("idtes", 4),
+    ("idter", 5),
+    ("csske", 10),
+    ("ipter", 13),
+    ("nonqks", 14),
     ("edat", 8),
     ("edat2", 78),
     ("ctop", 11),
@@ -64,13 +68,18 @@ const NAMES: &[(&str, u16)] = &[
     ("minste3", 61),
     ("aefsi", 75),
     ("te", 73),
+    ("ppa15", 81),
+    ("bpb", 82),
     ("vx", 129),
     ("iep", 130),
     ("sea_esop2", 131),
     ("vxeh", 135),
+    ("gs", 133),
     ("vxpd", 134),
     ("els", 140),
+    ("irbm", 145),
     ("vxeh2", 148),
+    ("vxpdeh", 152),
     ("unpack", facility::SECURE_UNPACK),
 ];
 
@@ -121,6 +130,10 @@ fn generation(model: &str, available: &[u64; 4]) -> Result<[u64; 4], MachineErro
             facility::set(&mut list, bit, true);
         }
     }
+    // Conditional SSKE and branch-prediction blocking ended with the z14.
+    if level > 8 {
+        [10, 82].iter().for_each(|bit| facility::set(&mut list, *bit, false));
+    }
     Ok(list)
 }
 
@@ -156,6 +169,17 @@ mod tests {
         assert!(facility::test(&z196, 45) && !facility::test(&z196, 58) && !facility::test(&z196, 161));
         let z15 = facilities(Some(&spec("gen15a", &[])), &core).unwrap();
         assert!(facility::test(&z15, 58) && facility::test(&z15, 161) && !facility::test(&z15, 158));
+        let core = available(&[10, 13, 14, 133, 145]);
+        let bits = |model| {
+            let list = facilities(Some(&spec(model, &[])), &core).unwrap();
+            [10, 13, 14, 133, 145].map(|bit| facility::test(&list, bit))
+        };
+        // As QEMU 7.2 expands them.
+        assert_eq!(bits("z9EC"), [false; 5]);
+        assert_eq!(bits("z10EC"), [true, false, false, false, false]);
+        assert_eq!(bits("zEC12"), [true, true, true, false, false]);
+        assert_eq!(bits("z14"), [true, true, true, true, false]);
+        assert_eq!(bits("gen15a"), [false, true, true, true, false]);
     }
 
     #[test]

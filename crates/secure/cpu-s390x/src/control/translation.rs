@@ -21,6 +21,7 @@ pub(super) const TABLE: &[Entry] = &[
     }),
     sup_last(0xb221, "ipte", Format::RRFa, 0, ipte),
     sup_last(0xb98e, "idte", Format::RRFb, 3, idte),
+    sup_last(0xb98f, "crdte", Format::RRFb, 78, crdte),
     sup_last(0xb250, "csp", Format::RRE, 0, csp),
     sup_last(0xb98a, "cspg", Format::RRE, 0, cspg),
 ];
@@ -131,7 +132,30 @@ fn idte(c: &mut Cpu, op: &Op) -> Step {
     Ok(Flow::End)
 }
 
-/// IPTE and IDTE flush all CPUs, unless M4 bit 3 says that only this one can hold the translations.
+/// COMPARE AND REPLACE DAT TABLE ENTRY: R2 has the origin of a table and its type, R2 + 1 the address whose entry is
+/// meant. The ASCE in R3 could spare other translations.
+fn crdte(c: &mut Cpu, op: &Op) -> Step {
+    let (table, addr) = (c.g(op.r2), c.g(op.r2 | 1));
+    let kind = table >> 2 & 7;
+    if (op.r1 | op.r2) & 1 != 0 || matches!(kind, 1..=3) {
+        return Err(c.specification());
+    }
+    let entry = match kind {
+        0 => (table & !0x7ff) + (addr >> 12 & 0xff) * 8,
+        _ => (table & !0xfff) + (addr >> (20 + 11 * (kind & 3)) & 0x7ff) * 8,
+    };
+    let (expected, new) = (c.g(op.r1), c.g(op.r1 + 1));
+    let (swapped, found) = c.access_as(Space::Real, 0, |c| c.compare_and_swap_u64(entry, expected, new))?;
+    c.cc = u8::from(!swapped);
+    if swapped {
+        flush_for(c, op);
+    } else {
+        c.set_g(op.r1, found);
+    }
+    Ok(Flow::End)
+}
+
+/// IPTE, IDTE and CRDTE flush all CPUs, unless M4 bit 3 says that only this one can hold the translations.
 fn flush_for(c: &mut Cpu, op: &Op) {
     if op.aux & 1 != 0 && c.env.has_facility(51) {
         c.flush_translations();

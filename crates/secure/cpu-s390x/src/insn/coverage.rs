@@ -29,3 +29,37 @@ fn every_measured_opcode_has_a_row_or_a_reason() {
     }
     assert!(missing.is_empty(), "{missing:#?}");
 }
+
+/// Instructions that facilities bring, all of them (SA22-7832, chapter 4, "Facility Indications", and appendix B).
+/// POPULATION COUNT has M3 with facility 61.
+const BROUGHT: &[(u16, &str)] = &[
+    (
+        45,
+        "aghik agrk ahhhr ahhlr ahik aih alghsik algrk alhhhr alhhlr alhsik alrk alsih alsihn ark brcth chf chhr chlr \
+         cih clhf clhhr clhlr clih laa laag laal laalg lan lang lao laog lax laxg lbh lfh lhh llch llhh loc locg locgr \
+         locr lpd lpdg ngrk nrk ogrk ork popcnt risbhg risblg sgrk shhhr shhlr slak slgrk slhhhr slhhlr sllk slrk srak \
+         srk srlk stch stfh sthh stoc stocg xgrk xrk",
+    ),
+    (49, "bpp bprp clgt clt lat lfhat lgat llgfat llgtat niai ppa risbgn"),
+    (53, "llzrgf locfh locfhr locghi lochhi lochi lzrf lzrg stocfh"),
+    (58, "agh bic mg mgh mgrk msc msgc msgrkc msrkc sgh"),
+    (61, "mvcrl ncgrk ncrk nngrk nnrk nogrk nork nxgrk nxrk ocgrk ocrk selfhr selgr selr"),
+    (66, "rrbm"),
+    (78, "crdte"),
+    (133, "lgg lgsc llgfsg stgsc"),
+    (
+        134,
+        "vap vcp vcvb vcvbg vcvd vcvdg vdp vlip vlrl vlrlr vmp vmsp vpkz vpsop vrp vsdp vsp vsrp vstrl vstrlr vtp vupkz",
+    ),
+    (145, "irbm"),
+];
+
+#[test]
+fn sa22_7832_4_facilities_bring_all_their_instructions() {
+    for (facility, expected) in BROUGHT {
+        let rows = decode::rows().iter().filter(|row| row.facility == *facility);
+        let mut found: Vec<&str> = rows.map(|row| row.mnemonic).collect();
+        found.sort_unstable();
+        assert_eq!(found.join(" "), *expected, "facility {facility}");
+    }
+}

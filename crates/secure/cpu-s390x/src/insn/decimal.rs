@@ -92,13 +92,13 @@ impl Packed {
         rest == 0
     }
 
-    fn value(self) -> i128 {
+    pub(super) fn value(self) -> i128 {
         if self.negative { -(self.magnitude as i128) } else { self.magnitude as i128 }
     }
 }
 
 /// Whether the digits and the sign of a packed operand are valid.
-fn valid(bytes: &[u8]) -> (bool, bool) {
+pub(super) fn valid(bytes: &[u8]) -> (bool, bool) {
     let sign = bytes.last().is_some_and(|b| b & 15 > 9);
     let last = bytes.len().saturating_sub(1);
     let digits = bytes.iter().enumerate().all(|(i, b)| b >> 4 <= 9 && (i == last || b & 15 <= 9));

@@ -22,11 +22,12 @@ mod convert;
 mod coverage;
 mod decimal;
 mod fp_move;
+mod guarded;
 mod high_word;
 mod load;
 mod msa;
 mod plo;
-mod storage;
+pub(crate) mod storage;
 mod unicode;
 mod vector;
 
@@ -41,6 +42,7 @@ pub(crate) const TABLES: &[&[Entry]] = &[
     convert::TABLE,
     decimal::TABLE,
     fp_move::TABLE,
+    guarded::TABLE,
     high_word::TABLE,
     load::TABLE,
     msa::TABLE,
@@ -48,6 +50,7 @@ pub(crate) const TABLES: &[&[Entry]] = &[
     storage::TABLE,
     unicode::TABLE,
     vector::bits::TABLE,
+    vector::decimal::TABLE,
     vector::float::TABLE,
     vector::integer::TABLE,
     vector::load::TABLE,
@@ -74,6 +77,8 @@ pub(crate) mod fac {
     pub(crate) const VECTOR: u16 = 129;
     pub(crate) const VECTOR_ENHANCEMENTS_1: u16 = 135;
     pub(crate) const VECTOR_ENHANCEMENTS_2: u16 = 148;
+    pub(crate) const VECTOR_PACKED_DECIMAL: u16 = 134;
+    pub(crate) const VECTOR_PACKED_DECIMAL_ENHANCEMENT: u16 = 152;
 }
 
 /// An ordinary row.

@@ -135,12 +135,12 @@ fn combine(c: &mut Cpu, op: &Op, f: fn(u8, u8) -> u8, set_cc: bool) -> Step {
 
 /// Address register of an interruptible instruction.
 #[inline(always)]
-pub(super) fn address(c: &Cpu, r: u8) -> u64 {
+pub(crate) fn address(c: &Cpu, r: u8) -> u64 {
     c.g(r) & c.addr_mask
 }
 
 #[inline(always)]
-pub(super) fn set_address(c: &mut Cpu, r: u8, addr: u64) {
+pub(crate) fn set_address(c: &mut Cpu, r: u8, addr: u64) {
     if c.addr_mask == u64::MAX {
         c.set_g(r, addr);
     } else {

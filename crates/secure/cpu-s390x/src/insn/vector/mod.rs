@@ -76,6 +76,7 @@ macro_rules! whole {
 }
 
 pub(super) mod bits;
+pub(super) mod decimal;
 pub(super) mod float;
 pub(super) mod integer;
 mod lane;

@@ -1,6 +1,9 @@
 //! Small programs on the bare core: interruptions, translation, timers, SIGP, EXECUTE, decoded code.
 #![expect(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
 
+mod facilities;
+mod packed;
+
 use cloister_arch::s390x::{
     Completion, CpuState, Exit, FloatingInterrupt, Instruction, IoInterrupt, LocalInterrupt, Psw, RunState,
     TimeMode, VmConfig, facility,
@@ -31,12 +34,17 @@ const DONE: &str = "
 ";
 
 fn system(program: &str, cpus: u16, time: TimeMode) -> System {
+    system_with(program, cpus, time, &[])
+}
+
+/// With more facilities than the usual ones.
+fn system_with(program: &str, cpus: u16, time: TimeMode, more: &[u16]) -> System {
     let object = cloister_asm_s390x::assemble(&format!("{PROLOGUE}{program}"), "test.s").unwrap();
     let storage = Arc::new(Storage::new(4 << 20).unwrap());
     storage.ram().copy_in(object.origin as usize, &object.bytes);
     let mut facilities = [0; 4];
-    for bit in [0, 1, 2, 3, 7, 8, 9, 18, 21, 25, 27, 31, 34, 35, 45, 75] {
-        facility::set(&mut facilities, bit, true);
+    for bit in [0, 1, 2, 3, 7, 8, 9, 18, 21, 25, 27, 31, 34, 35, 45, 75].iter().chain(more) {
+        facility::set(&mut facilities, *bit, true);
     }
     let config = VmConfig {
         memory_bytes: storage.size(),
@@ -441,7 +449,7 @@ fn a_kick_ends_an_endless_loop_and_a_sleep() {
 proptest! {
     #[test]
     fn state_round_trips(
-        gprs: [u64; 16], ars: [u32; 16], vrs: [u128; 32], crs: [u64; 16],
+        gprs: [u64; 16], ars: [u32; 16], vrs: [u128; 32], crs: [u64; 16], guarded_storage: [u64; 3],
         mask: u64, addr: u64, fpc: u32, prefix in 0_u32..512, todpr: u16, clock_comparator: u64,
         cpu_timer: u64, breaking_event: u64, instructions in 0..u64::MAX / 2,
         call in proptest::option::of(0_u16..248), emergency in proptest::collection::btree_set(0_u16..248, 0..4),
@@ -454,7 +462,7 @@ proptest! {
         pending.extend(stop.map(|store_status| LocalInterrupt::Stop { store_status }));
         let run_state = [RunState::Stopped, RunState::Operating, RunState::Load, RunState::CheckStop][run_state];
         let state = CpuState {
-            version: CpuState::VERSION, address: 0, psw: Psw { mask, addr }, gprs, ars, crs, vrs, fpc,
+            version: CpuState::VERSION, address: 0, psw: Psw { mask, addr }, gprs, ars, crs, vrs, guarded_storage, fpc,
             prefix: prefix << 13, todpr: todpr.into(), clock_comparator, cpu_timer, breaking_event, run_state,
             pending, instructions,
         };
