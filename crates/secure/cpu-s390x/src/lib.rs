@@ -15,6 +15,7 @@ mod insn;
 mod interrupt;
 mod lowcore;
 mod op;
+mod profile;
 mod run;
 mod sigp;
 mod state;

@@ -16,6 +16,7 @@ const CR14_RESET: u64 = 0xc200_0000;
 impl Cpu {
     /// CPU, initial-CPU or clear reset.
     pub(crate) fn reset(&mut self, kind: ResetKind) {
+        tracing::trace!(target: "cpu_reset", cpu = self.address, ?kind);
         self.reset_registers(kind);
         let env = self.env.clone();
         let local = &env.locals[usize::from(self.address)];
