@@ -55,6 +55,8 @@ pub(crate) struct Cpu {
     pub(crate) gives_way: bool,
     /// Instructions executed, exact between blocks.
     pub(crate) executed: u64,
+    /// Numbers of views were used up and begin again: whoever has kept one forgets it before the next block.
+    pub(crate) renumbered: bool,
     /// What the current view is.
     pub(crate) view: View,
     /// Views that have a number.
@@ -123,6 +125,7 @@ impl Cpu {
             recheck: true,
             gives_way: false,
             executed: 0,
+            renumbered: false,
             view: View::default(),
             contexts: Box::new(Contexts::new()),
             env,

@@ -152,6 +152,8 @@ impl Cpu {
         } else {
             *self.contexts = Contexts::new();
             self.tlb.fill(Slot::EMPTY);
+            self.renumbered = true;
+            self.recheck = true;
             self.context = 0;
             self.enter(view);
         }

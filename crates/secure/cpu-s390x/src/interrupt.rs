@@ -273,8 +273,11 @@ impl Cpu {
         if !local.pending.load(Ordering::SeqCst) {
             return Ok(false);
         }
-        while let Some(order) = local.with_queue(|queue| queue.orders.pop_front()) {
+        // An order stays in the queue until it has been carried out. Until then the CPU answers busy; else an order that
+        // came meanwhile would be accepted, and then forgotten by a reset.
+        while let Some(order) = local.with_queue(|queue| queue.orders.front().copied()) {
             self.carry_out(order)?;
+            local.with_queue(|queue| queue.orders.pop_front());
         }
         if local.state.load(Ordering::SeqCst) == Local::STOPPED {
             // A restart leads out of the stopped state; its interruption is taken like any other.

@@ -125,6 +125,10 @@ impl Vcpu {
     /// instructions may be executed before the next look.
     fn between_blocks(&mut self, limit: RunLimit, end: Option<u64>) -> Result<u64, CoreExit> {
         let cpu = &mut self.cpu;
+        if std::mem::take(&mut cpu.renumbered) {
+            cpu.update_view();
+            self.jumps.fill(NO_JUMP);
+        }
         cpu.recheck = false;
         if cpu.side.check() != 0 {
             cpu.serve_flushes();
