@@ -92,7 +92,7 @@ fn start(mut line: CommandLine, catalogue: Catalogue, ready: Option<Ready>) -> a
     if let Some(ready) = ready {
         ready.signal()?;
     }
-    log.prepare(machine.as_ref())?;
+    log.prepare(machine.as_ref());
     let report = Arc::clone(&machine).run()?;
     drop(signals);
     if let (Some(picture), Some(vm)) = (&picture, machine.vm()) {

@@ -82,7 +82,7 @@ pub fn unknown_text(unknown: &[UnknownInstruction]) -> String {
     for UnknownInstruction { text, mnemonic, count, first } in unknown {
         let len = [2, 4, 4, 6][usize::from(text[0] >> 6)];
         let bytes = text[..len].iter().fold(String::new(), |bytes, byte| bytes + &format!("{byte:02x}"));
-        let name = mnemonic.as_deref().map_or("not known to the core", |name| name);
+        let name = mnemonic.as_deref().unwrap_or("not known to the core");
         let why = if mnemonic.is_some() { " (the guest lacks its facility)" } else { "" };
         let _ = writeln!(out, "{count:>12}  {bytes:<12}  first at {first:#x}  {name}{why}");
     }
