@@ -1,15 +1,17 @@
-//! Logs and trace events: `-D`, `-d`, `-trace`.
+//! Logs, trace events and profiles: `-D`, `-d`, `-trace`.
 //!
 //! A trace event is a `tracing` event whose target is its name; names are the field's where it has one. The table here
 //! is what `-trace help` lists and what patterns are matched with.
 
 use crate::out;
 use anyhow::Context;
+use cloister_control::{Machine, profile};
+use cloister_machines::Report;
 use cloister_options::{CommandLine, LogOptions};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::Directive;
 
@@ -46,13 +48,78 @@ pub(crate) fn help() -> String {
     EVENTS.iter().map(|(name, doc)| format!("{name:<32} {doc}\n")).collect()
 }
 
+/// Items of `-d` that are trace events of the core.
+const LIVE: [&str; 2] = ["int", "cpu_reset"];
+/// What `-d profile` stands for.
+const PROFILE: [&str; 6] = ["stats", "unimp", "exits", "hot", "jit", "pages"];
+/// Hot blocks that are printed.
+const HOT: usize = 20;
+
+/// What `-d` asks for, and where it goes.
+pub(crate) struct Log {
+    items: Vec<String>,
+    file: Option<Arc<File>>,
+}
+
+impl Log {
+    fn has(&self, item: &str) -> bool {
+        let asked = |asked: &String| asked == item || asked == "profile" && PROFILE.contains(&item);
+        self.items.iter().any(asked)
+    }
+
+    /// Before the run: counts what costs time only if it was asked for.
+    pub(crate) fn prepare(&self, machine: &dyn Machine) {
+        if let Some(vm) = machine.vm().filter(|_| self.has("hot")) {
+            // A platform without a core of ours has no blocks to count.
+            let _ = vm.set_profiling(true);
+        }
+    }
+
+    /// After the run: tells what was counted.
+    pub(crate) fn finish(&self, program: &str, machine: &dyn Machine, report: &Report) {
+        let mut out = Vec::new();
+        if self.has("stats") {
+            let seconds = report.wall.as_secs_f64();
+            out.push(format!(
+                "{program}: {} instructions in {seconds:.3} s: {:.0} MIPS\n",
+                report.instructions,
+                report.instructions as f64 / seconds.max(1e-9) / 1e6
+            ));
+        }
+        let counted = machine.vm().and_then(|vm| Some((vm.profile().ok()?, vm.page_counts().ok()?)));
+        if let Some((counted, pages)) = counted {
+            let texts = [
+                ("unimp", profile::unknown_text(&counted.unknown)),
+                ("exits", profile::exits_text(&machine.exits())),
+                ("hot", profile::hot_text(&counted.hot, HOT, report.instructions)),
+                ("jit", profile::jit_text(&counted)),
+                ("pages", profile::pages_text(&pages)),
+            ];
+            out.extend(texts.into_iter().filter(|(item, _)| self.has(item)).map(|(_, text)| text));
+        }
+        for text in out {
+            match &self.file {
+                Some(file) => {
+                    // A full disk is no reason to end with a failure.
+                    let _ = file.as_ref().write_all(text.as_bytes());
+                }
+                None => out::tell(text.trim_end_matches('\n')),
+            }
+        }
+    }
+}
+
 /// Begins to log as the command line says.
-pub(crate) fn start(line: &CommandLine) -> anyhow::Result<()> {
+pub(crate) fn start(line: &CommandLine) -> anyhow::Result<Log> {
     let mut filter =
         EnvFilter::builder().with_default_directive(tracing::Level::WARN.into()).from_env_lossy();
     if std::env::var_os(EnvFilter::DEFAULT_ENV).is_none() {
         // Kernels probe for instructions by executing them.
         let directive: Directive = "cloister_cpu_s390x=error".parse().context("a log directive")?;
+        filter = filter.add_directive(directive);
+    }
+    for item in LIVE.iter().filter(|live| line.log.items.iter().any(|item| item == *live)) {
+        let directive: Directive = format!("{item}=trace").parse().context("a log item's name")?;
         filter = filter.add_directive(directive);
     }
     for pattern in patterns(&line.log)? {
@@ -70,15 +137,16 @@ pub(crate) fn start(line: &CommandLine) -> anyhow::Result<()> {
         }
     }
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
-    match (&line.log.trace_file, &line.log.file) {
+    let file = line.log.file.as_ref().map(|path| create("-D", path)).transpose()?;
+    match (&line.log.trace_file, &file) {
         (Some(path), _) => builder.with_ansi(false).with_writer(create("-trace file=", path)?).init(),
-        (None, Some(path)) => builder.with_ansi(false).with_writer(create("-D", path)?).init(),
+        (None, Some(file)) => builder.with_ansi(false).with_writer(Arc::clone(file)).init(),
         (None, None) => {
             let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
             builder.with_ansi(color).with_writer(|| Quiet).init();
         }
     }
-    Ok(())
+    Ok(Log { items: line.log.items.clone(), file })
 }
 
 fn patterns(log: &LogOptions) -> anyhow::Result<Vec<String>> {
@@ -99,8 +167,8 @@ fn matches_pattern(pattern: &str, name: &str) -> bool {
     (0..=name.len()).filter(|&at| name.is_char_boundary(at)).any(|at| matches_pattern(rest, &name[at..]))
 }
 
-fn create(option: &str, path: &Path) -> anyhow::Result<Mutex<File>> {
-    Ok(Mutex::new(File::create(path).with_context(|| format!("{option} {}", path.display()))?))
+fn create(option: &str, path: &Path) -> anyhow::Result<Arc<File>> {
+    Ok(Arc::new(File::create(path).with_context(|| format!("{option} {}", path.display()))?))
 }
 
 /// Standard error; if it is closed, there is nobody to tell.

@@ -58,7 +58,7 @@ pub(crate) fn run(name: &OsStr, invocation: &Invocation, args: &[String], ready:
 }
 
 fn start(mut line: CommandLine, catalogue: Catalogue, ready: Option<Ready>) -> anyhow::Result<ExitCode> {
-    log::start(&line)?;
+    let log = log::start(&line)?;
     for text in accel::settle(&mut line)? {
         out::tell(&format!("{}: {text}", line.program));
     }
@@ -92,6 +92,7 @@ fn start(mut line: CommandLine, catalogue: Catalogue, ready: Option<Ready>) -> a
     if let Some(ready) = ready {
         ready.signal()?;
     }
+    log.prepare(machine.as_ref());
     let report = Arc::clone(&machine).run()?;
     drop(signals);
     if let (Some(picture), Some(vm)) = (&picture, machine.vm()) {
@@ -99,6 +100,7 @@ fn start(mut line: CommandLine, catalogue: Catalogue, ready: Option<Ready>) -> a
             MemoryMap::observe(vm).and_then(|map| cloister_memory_map::write_picture(picture, &map));
         written.with_context(|| format!("-memory-map {}", picture.display()))?;
     }
+    log.finish(&line.program, machine.as_ref(), &report);
     let status = finish(&line, &report);
     desk.0.close(u8::from(status != ExitCode::SUCCESS));
     drop(pid_file);
@@ -120,14 +122,6 @@ impl Drop for Attended {
 
 fn finish(line: &CommandLine, report: &Report) -> ExitCode {
     let program = &line.program;
-    if line.log.items.iter().any(|item| item == "stats") {
-        let seconds = report.wall.as_secs_f64();
-        out::tell(&format!(
-            "{program}: {} instructions in {seconds:.3} s: {:.0} MIPS",
-            report.instructions,
-            report.instructions as f64 / seconds.max(1e-9) / 1e6
-        ));
-    }
     match &report.end {
         End::PowerOff | End::NoReboot | End::Quit => ExitCode::SUCCESS,
         End::Signal(signal) => {

@@ -3,6 +3,7 @@
 use crate::{
     Capabilities, Door, HostMemory, MemoryMap, PageCounts, PageRun, PvCommand, PvResult, Request, Response,
 };
+use cloister_arch::profile::Profile;
 use cloister_arch::s390x::{
     Completion, CpuRequest, CpuResponse, CpuState, Exit, FloatingInterrupt, GuestDebug, LocalInterrupt,
     ResetKind, RunLimit, RunState, Translation, VmConfig, facility,
@@ -210,6 +211,17 @@ impl Vm {
     pub fn instructions(&self) -> Result<Vec<u64>, VmError> {
         let answer = self.door.call(Request::Cpu(CpuRequest::Instructions));
         expect_cpu!(answer, "instructions", CpuResponse::Instructions(counts) => counts)
+    }
+
+    /// What the engine has counted of its work.
+    pub fn profile(&self) -> Result<Profile, VmError> {
+        let answer = self.door.call(Request::Cpu(CpuRequest::Profile));
+        expect_cpu!(answer, "profile", CpuResponse::Profile(profile) => *profile)
+    }
+
+    /// Counts blocks and measures translation, or does so no more.
+    pub fn set_profiling(&self, on: bool) -> Result<(), VmError> {
+        self.cpu(CpuRequest::SetProfiling(on))
     }
 
     /// A protected-virtualization command. A failed command is not an error of the door.

@@ -5,5 +5,6 @@
 #![forbid(unsafe_code)]
 
 pub mod pages;
+pub mod profile;
 pub mod s390x;
 pub mod x86_64;

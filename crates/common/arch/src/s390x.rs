@@ -3,6 +3,7 @@
 //! Names follow the z/Architecture Principles of Operation (SA22-7832). Bit numbers in comments are
 //! the architecture's (bit 0 is the most significant one).
 
+use crate::profile::Profile;
 use serde::{Deserialize, Serialize};
 
 /// Program status word (SA22-7832, chapter 4, "Program-Status Word"): 128 bits in two halves.
@@ -532,6 +533,11 @@ pub enum CpuRequest {
     Advance(u64),
     /// Instructions executed so far, by CPU.
     Instructions,
+    /// What the engine has counted of its work; answered by [`CpuResponse::Profile`].
+    Profile,
+    /// Count blocks and measure translation, from the next entry of each CPU on. Blocks are not counted while the
+    /// guest is protected.
+    SetProfiling(bool),
     /// What stops a CPU that is not running for its debugger, in place of what was set. Refused for a protected
     /// CPU; dropped when the guest becomes protected.
     SetGuestDebug {
@@ -563,6 +569,8 @@ pub enum CpuResponse {
     Tod(u64),
     /// Instructions by CPU.
     Instructions(Vec<u64>),
+    /// What was counted.
+    Profile(Box<Profile>),
     /// Refused, in words.
     Refused(String),
     /// Where an address leads, if anywhere.

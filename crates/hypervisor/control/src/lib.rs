@@ -12,6 +12,7 @@ mod facts;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 mod machine;
+pub mod profile;
 mod run_state;
 mod sev;
 
@@ -23,5 +24,6 @@ pub use facts::{
     DeviceInfo, Facts, NetdevInfo, Networks, NicInfo, ObjectInfo, Property,
 };
 pub use machine::{Machine, Operator, Process};
+pub use profile::ExitCount;
 pub use run_state::{Cause, RunState};
 pub use sev::{NoSev, SevControl, SevInfo, SevPlatformInfo};

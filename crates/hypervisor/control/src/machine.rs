@@ -2,7 +2,8 @@
 
 use crate::{
     BlockInfo, BlockNodeInfo, Cause, ChardevInfo, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo,
-    DumpProgress, DumpRange, DumpSink, Events, Facts, Networks, NoSev, ObjectInfo, RunState, SevControl,
+    DumpProgress, DumpRange, DumpSink, Events, ExitCount, Facts, Networks, NoSev, ObjectInfo, RunState,
+    SevControl,
 };
 use cloister_options::{Blockdev, Catalogue, CommandLine, DeviceSpec, Netdev, ObjectSpec, WatchdogAction};
 use cloister_platform::Vm;
@@ -120,6 +121,11 @@ pub trait Machine: Send + Sync {
     /// Sets a property of the object at a path. `None`: nobody can set it.
     fn set_property(&self, _path: &str, _name: &str, _value: &Value) -> Option<Result<(), ControlError>> {
         None
+    }
+
+    /// Why and how often its CPUs left the core, the most frequent first.
+    fn exits(&self) -> Vec<ExitCount> {
+        Vec::new()
     }
 
     /// Its network: devices and backends.

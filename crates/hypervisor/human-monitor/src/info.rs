@@ -2,7 +2,7 @@
 
 use crate::arguments::Arguments;
 use crate::{Answer, Monitor, Refusal, tree};
-use cloister_control::{BlockInfo, BlockNodeInfo, RunState};
+use cloister_control::{BlockInfo, BlockNodeInfo, RunState, profile};
 use cloister_memory_map::MemoryMap;
 use cloister_options::EMULATED_QEMU_VERSION;
 use std::fmt::Write;
@@ -34,6 +34,10 @@ pub(crate) fn uuid(monitor: &mut Monitor, _: &Arguments) -> Answer {
         write!(out, "{dash}{byte:02x}").expect("a String takes everything");
     }
     Ok(out + "\n")
+}
+
+pub(crate) fn jit(monitor: &mut Monitor, _: &Arguments) -> Answer {
+    Ok(profile::jit(monitor.operator.machine.as_ref())?)
 }
 
 pub(crate) fn kvm(monitor: &mut Monitor, _: &Arguments) -> Answer {

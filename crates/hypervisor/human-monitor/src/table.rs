@@ -102,6 +102,7 @@ pub(crate) const INFO: &[Command] = commands! {
     "confidential" [] "", "show how the guest is protected and who owns its pages" => info::confidential;
     "cpus" [] "", "show infos for each CPU" => info::cpus;
     "dump" [] "", "Display the latest dump status" => dump::info;
+    "jit" [] "", "show dynamic compiler info" => info::jit;
     "kvm" [] "", "show KVM information" => info::kvm;
     "mem" [] "", "show the guest's memory and the states of its pages" => info::mem;
     "migrate" [] "", "show migration status" => info::migrate;

@@ -8,6 +8,7 @@
 mod backing;
 mod blocks;
 mod error;
+mod exits;
 mod none;
 mod objects;
 mod outlets;

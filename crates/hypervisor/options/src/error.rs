@@ -399,7 +399,7 @@ pub enum Problem {
     SandboxArgument(&'static str),
     #[error("the picture '{0}' would be in a format that is not known; end its name in .svg or .png")]
     PictureFormat(String),
-    #[error("log item '{0}' is not known\nUse -d help to list log items")]
+    #[error("log item '{0}' is not known\n{list}", list = crate::help::log_items().trim_end())]
     LogItem(String),
 
     #[error("failed to parse UUID string: wrong format")]

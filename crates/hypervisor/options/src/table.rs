@@ -158,13 +158,18 @@ const WATCHDOG: &[&str] = &["reset", "shutdown", "poweroff", "pause", "debug", "
 /// Items of `-d`: our own, and those of QEMU that managers and people write.
 pub(crate) const LOG_ITEMS: &[(&str, &str)] = &[
     ("stats", "instructions and their rate, at the end"),
-    ("int", "interruptions of the guest; accepted"),
-    ("cpu_reset", "resets of CPUs; accepted"),
+    ("exits", "why CPUs left the core, how often, and the time that took, at the end"),
+    ("hot", "the blocks in which most instructions were executed, at the end; slow"),
+    ("jit", "what was decoded and compiled, and translation buffers, at the end"),
+    ("pages", "conversions of pages, at the end"),
+    ("profile", "stats, exits, hot, jit, pages and unimp"),
+    ("unimp", "instructions that the guest does not have, counted, at the end"),
+    ("int", "interruptions of the guest"),
+    ("cpu_reset", "resets of CPUs"),
     ("mmu", "address translation; accepted"),
     ("in_asm", "instructions as they are decoded; accepted"),
     ("exec", "blocks of instructions as they are run; accepted"),
     ("cpu", "registers before a block of instructions; accepted"),
-    ("unimp", "what a guest asked for that is not modelled; accepted"),
     ("guest_errors", "what a guest should not have done; accepted"),
     ("trace:PATTERN", "trace events by name, as -trace"),
 ];

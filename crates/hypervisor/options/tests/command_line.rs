@@ -124,6 +124,22 @@ fn the_json_form_equals_the_other_one() {
 }
 
 #[test]
+fn log_items_are_listed_on_request_and_when_one_is_unknown() {
+    let help = printed(&["-d", "help"]);
+    for item in ["stats", "exits", "hot", "jit", "pages", "profile", "unimp", "int", "cpu_reset"] {
+        assert!(help.lines().any(|line| line.starts_with(&format!("{item} "))), "{item}\n{help}");
+        assert_eq!(run(&["-d", item]).log.items, [item]);
+    }
+    let line = run(&["-d", "hot,jit,trace:css_*", "-D", "log"]);
+    assert_eq!(line.log.items, ["hot", "jit"]);
+    assert_eq!(line.log.trace, ["css_*"]);
+    // QEMU prints its list, too, and ends with a failure.
+    let words = refused(&["-d", "int,nope"]);
+    assert!(words.starts_with("PROG: -d int,nope: log item 'nope' is not known\n"), "{words}");
+    assert!(words.ends_with(help.trim_end()), "{words}");
+}
+
+#[test]
 fn a_disk_image_and_nographic() {
     let line = run(&["disk.img", "-nographic"]);
     assert_eq!(line.drives[0].interface, DriveInterface::Virtio);

@@ -59,6 +59,8 @@ pub(crate) struct Cpu {
     pub(crate) executed: u64,
     /// Translated code leaves when so many have been executed.
     pub(crate) until: u64,
+    /// Numbers of views were used up and begin again: whoever has kept one forgets it before the next block.
+    pub(crate) renumbered: bool,
     /// What the current view is.
     pub(crate) view: View,
     /// Views that have a number.
@@ -129,6 +131,7 @@ impl Cpu {
             gives_way: false,
             executed: 0,
             until: 0,
+            renumbered: false,
             view: View::default(),
             contexts: Box::new(Contexts::new()),
             env,

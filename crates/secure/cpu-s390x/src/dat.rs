@@ -153,6 +153,8 @@ impl Cpu {
         } else {
             *self.contexts = Contexts::new();
             self.tlb.clear();
+            self.renumbered = true;
+            self.recheck = true;
             self.context = Context::default();
             self.enter(view);
         }
@@ -178,6 +180,7 @@ impl Cpu {
 
     /// Forgets every translation of this CPU (PTLB, and what other CPUs ask for).
     pub(crate) fn flush_translations(&mut self) {
+        self.local().profile.tlb_flushes.add_alone(1);
         let next = self.contexts.next;
         *self.contexts = Contexts::new();
         self.contexts.next = next;
@@ -194,6 +197,7 @@ impl Cpu {
 
     /// As [`Cpu::fill_slot`], for any kind of access.
     pub(crate) fn fill_for(&mut self, addr: u64, access: Access) -> Result<Slot, Trap> {
+        self.local().profile.tlb_fills.add_alone(1);
         let view = self.view;
         let write = access == Access::Store;
         let low = view.cr0 & LOW_ADDRESS_PROTECTION != 0

@@ -66,6 +66,14 @@ impl Cpu {
         self.take_program(0)
     }
 
+    /// `-d int`: an interruption is taken. Of a protected guest nothing is told.
+    fn tell(&self, what: std::fmt::Arguments<'_>) {
+        if tracing::enabled!(target: "int", tracing::Level::TRACE) && self.env.protected().is_none() {
+            let (mask, addr) = (self.full_psw().mask, self.psw.addr);
+            tracing::trace!(target: "int", "CPU {}: {what}, PSW {mask:016x} {addr:016x}", self.address);
+        }
+    }
+
     /// A word in this CPU's lowcore.
     pub(crate) fn lowcore_offset(&mut self, at: u64) -> Result<usize, CoreExit> {
         let absolute = self.prefix + at;
@@ -126,13 +134,7 @@ impl Cpu {
             );
             return Err(stuck(reason));
         }
-        tracing::trace!(
-            cpu = self.address,
-            code,
-            addr = self.psw.addr,
-            teid = self.teid,
-            "program interruption"
-        );
+        self.tell(format_args!("program interruption {code:#x}, ILC {ilc}, teid {:#x}", self.teid));
         self.lowcore_u32(lowcore::PROGRAM, u32::from(ilc) << 16 | u32::from(code))?;
         match code & 0xff {
             program::DATA | program::VECTOR_PROCESSING => {
@@ -155,6 +157,7 @@ impl Cpu {
 
     /// Takes the supervisor-call interruption.
     pub(crate) fn take_svc(&mut self, code: u8, ilc: u8) -> Result<(), CoreExit> {
+        self.tell(format_args!("supervisor call {code}"));
         self.lowcore_u32(lowcore::SVC, u32::from(ilc) << 16 | u32::from(code))?;
         self.swap_psw(lowcore::SVC_OLD)
     }
@@ -169,6 +172,7 @@ impl Cpu {
             && self.crs[14] & CHANNEL_REPORT != 0
             && env.with_floating(Floating::take_channel_report)
         {
+            self.tell(format_args!("machine check, channel report"));
             self.store_status(self.prefix + lowcore::SAVE, false)?;
             let code = CHANNEL_REPORT_CODE | self.store_extended_area()?;
             self.lowcore_u64(lowcore::MACHINE_CHECK_CODE, code)?;
@@ -183,6 +187,7 @@ impl Cpu {
             && classes != 0
             && let Some(io) = env.with_floating(|floating| floating.take_io(classes))
         {
+            self.tell(format_args!("I/O interruption, subchannel {:#x}", io.subsystem_id));
             self.store_io(io)?;
             self.swap_psw(lowcore::IO_OLD)?;
             return Ok(true);
@@ -191,6 +196,7 @@ impl Cpu {
         if local.pending.load(Ordering::SeqCst)
             && local.with_queue(|queue| std::mem::take(&mut queue.restart))
         {
+            self.tell(format_args!("restart"));
             self.swap_psw(lowcore::RESTART_OLD)?;
             return Ok(true);
         }
@@ -229,6 +235,7 @@ impl Cpu {
     }
 
     fn external(&mut self, code: u16, source: Option<u16>, parameter: Option<u32>) -> Result<bool, CoreExit> {
+        self.tell(format_args!("external interruption {code:#x}"));
         self.lowcore_u16(lowcore::EXTERNAL_CODE, code)?;
         self.lowcore_u16(lowcore::EXTERNAL_CPU, source.unwrap_or(0))?;
         if let Some(parameter) = parameter {
@@ -268,8 +275,11 @@ impl Cpu {
         if !local.pending.load(Ordering::SeqCst) {
             return Ok(false);
         }
-        while let Some(order) = local.with_queue(|queue| queue.orders.pop_front()) {
+        // An order stays in the queue until it has been carried out. Until then the CPU answers busy; else an order that
+        // came meanwhile would be accepted, and then forgotten by a reset.
+        while let Some(order) = local.with_queue(|queue| queue.orders.front().copied()) {
             self.carry_out(order)?;
+            local.with_queue(|queue| queue.orders.pop_front());
         }
         if local.state.load(Ordering::SeqCst) == Local::STOPPED {
             // A restart leads out of the stopped state; its interruption is taken like any other.

@@ -16,6 +16,7 @@ mod interrupt;
 mod lowcore;
 mod lower;
 mod op;
+mod profile;
 mod run;
 mod sigp;
 mod state;

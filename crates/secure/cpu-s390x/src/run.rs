@@ -11,6 +11,7 @@ use crate::dat::{Access, TRAP_LEAVE};
 use crate::decode;
 use crate::interrupt::nullifies;
 use crate::op::{Flow, Format, Op, Step, Trap};
+use crate::profile::{Hot, text_of, unavailable};
 use crate::system::{CoreExit, Local, RunLimit, Store, ns_from_tod};
 use crate::translate::{Decoded, Ran, Tiering, Translations};
 use cloister_arch::s390x::{Completion, Exit, Psw, program};
@@ -18,9 +19,8 @@ use cloister_cpu::{BlockLink, CodeCache, CodeKey, Decode, request};
 use cloister_jit::Slot;
 use cloister_memory::{Shootdown, Storage};
 pub(crate) use debug::Debug;
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 /// Instructions between two looks at a real clock.
@@ -41,6 +41,8 @@ pub(crate) struct Vcpu {
     jumps: Box<[Jump]>,
     /// Where blocks are decoded, so that each costs one allocation of its own size.
     decoded: Vec<Op>,
+    /// If blocks were ever counted.
+    pub(crate) hot: Option<Box<Hot>>,
 }
 
 /// A block found before for a logical address.
@@ -72,6 +74,7 @@ impl Vcpu {
             translations: Translations::default(),
             jumps: vec![NO_JUMP; JUMPS].into_boxed_slice(),
             decoded: Vec::with_capacity(BLOCK),
+            hot: None,
         }
     }
 
@@ -110,12 +113,14 @@ impl Vcpu {
             return CoreExit::Guest(Exit::Budget);
         }
         let debugged = self.cpu.debug.is_some();
+        let counted = self.cpu.env.profiler.is_on() && self.cpu.env.protected().is_none();
         loop {
             let executed = match self.between_blocks(limit, end) {
                 Err(exit) => return exit,
                 Ok(0) => Ok(()),
                 Ok(chunk) if debugged => self.execute_debugged(chunk),
-                Ok(chunk) => self.execute(chunk),
+                Ok(chunk) if counted => self.execute::<true>(chunk),
+                Ok(chunk) => self.execute::<false>(chunk),
             };
             if let Err(exit) = executed {
                 return exit;
@@ -127,6 +132,11 @@ impl Vcpu {
     /// instructions may be executed before the next look.
     fn between_blocks(&mut self, limit: RunLimit, end: Option<u64>) -> Result<u64, CoreExit> {
         let cpu = &mut self.cpu;
+        if std::mem::take(&mut cpu.renumbered) {
+            cpu.update_view();
+            self.jumps.fill(NO_JUMP);
+            self.translations.renumber();
+        }
         cpu.recheck = false;
         if cpu.side.check() != 0 {
             cpu.serve_flushes();
@@ -199,8 +209,8 @@ impl Vcpu {
         Ok(0)
     }
 
-    /// Executes blocks, at most `left` instructions, until something has to be looked at.
-    fn execute(&mut self, mut left: u64) -> Result<(), CoreExit> {
+    /// Executes blocks, at most `left` instructions, until something has to be looked at. `COUNT`: and counts them.
+    fn execute<const COUNT: bool>(&mut self, mut left: u64) -> Result<(), CoreExit> {
         'blocks: while left > 0 && self.cpu.side.check() == 0 && !self.cpu.recheck {
             let cpu = &mut self.cpu;
             let addr = cpu.psw.addr;
@@ -213,7 +223,8 @@ impl Vcpu {
             };
             let (end, done) = match block {
                 Some(block) => loop {
-                    if left >= block.ops.len() as u64
+                    if !COUNT
+                        && left >= block.ops.len() as u64
                         && let Some(code) = self.translations.ready(block)
                     {
                         let before = cpu.executed;
@@ -229,12 +240,16 @@ impl Vcpu {
                             Ran::Exit => break (End::Exit, done),
                             Ran::Trap { here, next, len } => break (End::Trap { here, next, len }, done),
                         }
-                    } else if block.warms(self.translations.at_once) {
+                    } else if !COUNT && block.warms(self.translations.at_once) {
                         self.heat(addr, mode);
                         continue 'blocks;
                     }
                     let ops = &block.ops;
                     let (end, done) = run_ops(cpu, &ops[..ops.len().min(left as usize)]);
+                    if COUNT {
+                        let hot = self.hot.get_or_insert_default();
+                        hot.count(addr, mode & PROBLEM != 0, ops, done);
+                    }
                     // A loop of one block needs no search, as long as nothing wants to be looked at.
                     let again = matches!(end, End::Go)
                         && cpu.psw.addr == addr
@@ -314,6 +329,7 @@ impl Vcpu {
         // The extent first, so that only lines with code are marked; what is decoded counts if the same bytes are
         // there once writes to them are noticed.
         let page = slot.page;
+        let since = cpu.env.profiler.begin();
         let mut text = [0; TEXT];
         let available = copy_text(cpu, slot, addr, &mut text);
         decode_block(cpu, &text[..available], &mut self.decoded);
@@ -336,6 +352,8 @@ impl Vcpu {
         if self.decoded.is_empty() {
             return Ok(Found::Cached);
         }
+        let (count, size) = (self.decoded.len() as u64, size_of_val(self.decoded.as_slice()) as u64);
+        self.cpu.local().profile.decoded.add(count, extent as u64, size, since);
         let link = self.blocks.insert(key, stamp, None, Decoded::new(&self.decoded));
         self.jumps[(addr >> 1) as usize % JUMPS] =
             Jump { link: Some(link), mode: self::mode(&self.cpu), ..remember };
@@ -355,6 +373,9 @@ enum Found {
 fn mode(cpu: &Cpu) -> u64 {
     cpu.code_context | (cpu.psw.mask >> 31 & 3) << 12 | (cpu.psw.mask >> 48 & 1) << 14
 }
+
+/// Problem state in [`mode`].
+const PROBLEM: u64 = 1 << 14;
 
 /// Executes operations until one does not simply go on. Yields how many were completed.
 #[inline(always)]
@@ -423,14 +444,13 @@ fn decode_block(cpu: &Cpu, bytes: &[u8], ops: &mut Vec<Op>) {
 /// Decodes one instruction for the current state and facilities.
 fn decode_one(cpu: &Cpu, bytes: [u8; 6], offset: u16) -> Op {
     let Some(index) = decode::find(bytes) else {
-        log_unknown(bytes);
-        return decode::blank(operation, NO_ENTRY, decode::length(bytes[0]) as u8, offset);
+        let op = decode::blank(unavailable, NO_ENTRY, decode::length(bytes[0]) as u8, offset);
+        return Op { imm: text_of(bytes), ..op };
     };
     let entry = decode::entry(index);
     let mut op = decode::operands(bytes, index, offset);
     if entry.facility != 0 && !cpu.env.has_facility(entry.facility) {
-        tracing::debug!("{} needs facility {}, which is not installed", entry.mnemonic, entry.facility);
-        op.exec = operation;
+        (op.exec, op.imm) = (unavailable, text_of(bytes));
     } else if entry.privileged && cpu.psw.mask & Psw::PROBLEM != 0 {
         op.exec = privileged;
     }
@@ -438,7 +458,7 @@ fn decode_one(cpu: &Cpu, bytes: [u8; 6], offset: u16) -> Op {
 }
 
 /// Entry number of an operation code that does not exist.
-const NO_ENTRY: u16 = u16::MAX;
+pub(crate) const NO_ENTRY: u16 = u16::MAX;
 
 fn ends_block(op: &Op) -> bool {
     op.entry == NO_ENTRY || decode::entry(op.entry).ends_block
@@ -448,10 +468,6 @@ fn ends_block(op: &Op) -> bool {
 fn is_relative(format: Format) -> bool {
     use Format::{RIEb, RIEc, RIEe, RILb, RILc, RIb, RIc, RSI};
     matches!(format, RIb | RIc | RILb | RILc | RIEb | RIEc | RIEe | RSI)
-}
-
-fn operation(cpu: &mut Cpu, _: &Op) -> Step {
-    Err(cpu.program(program::OPERATION))
 }
 
 fn privileged(cpu: &mut Cpu, _: &Op) -> Step {
@@ -475,22 +491,12 @@ fn fetch(cpu: &mut Cpu, addr: u64) -> Result<[u8; 6], Trap> {
     Ok(bytes)
 }
 
-/// Names an operation code that the core does not have, once.
-#[cold]
-fn log_unknown(bytes: [u8; 6]) {
-    static SEEN: OnceLock<Mutex<HashSet<[u8; 6]>>> = OnceLock::new();
-    let key = match decode::length(bytes[0]) {
-        2 => [bytes[0], if bytes[0] == 1 { bytes[1] } else { 0 }, 0, 0, 0, 0],
-        4 => [bytes[0], bytes[1], 0, 0, 0, 0],
-        _ => [bytes[0], bytes[1] & 15, 0, 0, 0, bytes[5]],
-    };
-    let mut seen = crate::system::lock(SEEN.get_or_init(Mutex::default));
-    if seen.len() < 1000 && seen.insert(key) {
-        tracing::warn!("operation exception: the core has no instruction {bytes:02x?}");
-    }
-}
-
 impl Cpu {
+    /// What others see of this CPU.
+    pub(crate) fn local(&self) -> &Local {
+        &self.env.locals[usize::from(self.address)]
+    }
+
     /// TLB entry for fetching the instruction at `addr`.
     fn code_slot(&mut self, addr: u64) -> Result<Slot, Trap> {
         let slot = *self.tlb.slot(addr);

@@ -59,11 +59,12 @@ impl Cpu {
             }
             return Answer::Accepted;
         }
-        let state = target.state.load(Ordering::SeqCst);
         if target.with_queue(|queue| !queue.orders.is_empty()) {
             self.give_way();
             return Answer::Busy;
         }
+        // After the queue: an order that has just been carried out may have changed it.
+        let state = target.state.load(Ordering::SeqCst);
         let stopped = state == Local::STOPPED;
         let queue = |change: &mut dyn FnMut(&mut LocalQueue)| {
             target.with_queue(change);
@@ -191,4 +192,49 @@ impl Cpu {
 impl Order {
     /// Address of a store-status order that means the CPU's own save area.
     pub(crate) const AT_PREFIX: u64 = u64::MAX;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::System;
+    use cloister_arch::s390x::{TimeMode, VmConfig};
+    use cloister_memory::Storage;
+    use std::sync::Arc;
+
+    /// A CPU that brings up another signals reset, set prefix and restart in a row. If the other has taken the reset and
+    /// is slow to carry it out, what follows must not be forgotten by it.
+    #[test]
+    fn a_reset_forgets_no_order_that_came_while_it_was_carried_out() {
+        let storage = Arc::new(Storage::new(1 << 20).expect("storage"));
+        let config = VmConfig {
+            memory_bytes: storage.size(),
+            max_cpus: 1,
+            facilities: [0; 4],
+            cpu_id: 0,
+            time: TimeMode::Virtual { shift: 0 },
+            tod_start: None,
+            name: String::new(),
+            uuid: [0; 16],
+        };
+        let system = System::new(config, storage).expect("a system");
+        let mut vcpu = crate::system::lock(&system.vcpus[0]);
+        let cpu = &mut vcpu.cpu;
+        cpu.local().with_queue(|queue| {
+            queue.add(LocalInterrupt::EmergencySignal(0));
+            queue.orders.push_back(Order::Reset(ResetKind::Initial));
+            queue.orders.push_back(Order::SetPrefix(0x4000));
+        });
+        cpu.serve_orders().expect("nothing leaves the core");
+        assert_eq!(cpu.prefix, 0x4000);
+        cpu.local().with_queue(|queue| {
+            assert!(queue.is_empty(), "the emergency signal is gone, the orders are done")
+        });
+        // Busy as long as an order is there, by which the sender waits.
+        cpu.local().with_queue(|queue| queue.orders.push_back(Order::Reset(ResetKind::Normal)));
+        assert!(matches!(cpu.signal(1, 0, 0), Answer::Busy));
+        // A reset of the machine leaves none.
+        cpu.reset(ResetKind::Clear);
+        assert!(matches!(cpu.signal(1, 0, 0), Answer::Status(STATUS_STOPPED)));
+    }
 }

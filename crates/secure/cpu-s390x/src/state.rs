@@ -45,10 +45,18 @@ impl ExtendedArea {
 impl Cpu {
     /// CPU, initial-CPU or clear reset.
     pub(crate) fn reset(&mut self, kind: ResetKind) {
+        tracing::trace!(target: "cpu_reset", cpu = self.address, ?kind);
+        self.reset_by_order(kind);
+        self.local().with_queue(|queue| queue.orders.clear());
+    }
+
+    /// The same by SIGP: orders stay, of which this is one.
+    fn reset_by_order(&mut self, kind: ResetKind) {
         self.reset_registers(kind);
-        let env = self.env.clone();
-        let local = &env.locals[usize::from(self.address)];
-        local.with_queue(|queue| *queue = LocalQueue::default());
+        let local = self.local();
+        local.with_queue(|queue| {
+            *queue = LocalQueue { orders: std::mem::take(&mut queue.orders), ..LocalQueue::default() };
+        });
         local.set_run_state(RunState::Stopped);
     }
 
@@ -86,7 +94,7 @@ impl Cpu {
     /// Carries out a SIGP order on this CPU.
     pub(crate) fn carry_out(&mut self, order: Order) -> Result<(), CoreExit> {
         match order {
-            Order::Reset(kind) => self.reset(kind),
+            Order::Reset(kind) => self.reset_by_order(kind),
             Order::SetPrefix(prefix) => {
                 self.prefix = u64::from(prefix);
                 self.flush_translations();

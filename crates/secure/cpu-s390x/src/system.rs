@@ -5,6 +5,7 @@
 
 use crate::cpu::Cpu;
 use crate::dat::KEY_CHANGE;
+use crate::profile::Profiler;
 use crate::run::Vcpu;
 use crate::state::ExtendedArea;
 use crate::translate::{Shared, Tiering};
@@ -193,6 +194,7 @@ pub(crate) struct Env {
     pub(crate) floating_pending: AtomicU32,
     /// Last TOD value handed out, so that STORE CLOCK is unique.
     pub(crate) last_tod: AtomicU64,
+    pub(crate) profiler: Profiler,
     /// See `Cpu::locked_operation`.
     pub(crate) locked_operation: Arc<Mutex<()>>,
     /// Host code for what all CPUs run often.
@@ -217,6 +219,8 @@ pub(crate) struct Local {
     pub(crate) pending: AtomicBool,
     /// Instructions executed, updated when the CPU leaves the core.
     pub(crate) instructions: AtomicU64,
+    /// What its engine has counted.
+    pub(crate) profile: cloister_cpu::Profile,
 }
 
 /// Interruptions and orders of one CPU.
@@ -421,8 +425,8 @@ pub(crate) fn ns_from_tod(tod: u64) -> u64 {
 
 /// A configuration of CPUs.
 pub struct System {
-    env: Arc<Env>,
-    vcpus: Box<[Mutex<Vcpu>]>,
+    pub(crate) env: Arc<Env>,
+    pub(crate) vcpus: Box<[Mutex<Vcpu>]>,
 }
 
 impl System {
@@ -449,6 +453,7 @@ impl System {
             floating: Mutex::default(),
             floating_pending: AtomicU32::new(0),
             last_tod: AtomicU64::new(0),
+            profiler: Profiler::default(),
             locked_operation: Arc::default(),
             translations: Shared::default(),
             entropy: Mutex::new(entropy_of(&config)),

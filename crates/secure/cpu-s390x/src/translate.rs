@@ -120,6 +120,13 @@ impl Translations {
         }
     }
 
+    /// Numbers of views begin again: what leads from code to code does not hold any more.
+    pub(crate) fn renumber(&mut self) {
+        if let Some(runner) = &mut self.runner {
+            runner.forget();
+        }
+    }
+
     /// The CPU waits.
     pub(crate) fn rest(&mut self) {
         if let Some(runner) = &mut self.runner {

@@ -60,6 +60,8 @@ mod sync;
 mod clock;
 #[cfg(not(loom))]
 mod code;
+#[cfg(not(loom))]
+mod profile;
 
 pub use rendezvous::{CpuRendezvous, Flush, Rendezvous, request};
 
@@ -67,3 +69,5 @@ pub use rendezvous::{CpuRendezvous, Flush, Rendezvous, request};
 pub use clock::{Clock, ClockMode};
 #[cfg(not(loom))]
 pub use code::{BlockLink, CodeCache, CodeKey, Decode, MODE_BITS};
+#[cfg(not(loom))]
+pub use profile::{Counter, Profile, Translation};

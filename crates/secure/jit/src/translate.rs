@@ -5,7 +5,7 @@ use crate::core::{Core, Fields};
 use crate::emit::{Emitter, Place, Region};
 use crate::error::Error;
 use crate::run::Helpers;
-use crate::{Block, chain};
+use crate::{Block, Operation, chain};
 use cloister_memory::{CodeStamp, Ram, Storage};
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::OwnedTargetIsa;
@@ -38,7 +38,13 @@ pub struct Code {
 pub struct Statistics {
     /// Regions.
     pub regions: u64,
-    /// Operations in them.
+    /// Blocks in them.
+    pub blocks: u64,
+    /// Bytes of guest code in these.
+    pub guest_bytes: u64,
+    /// Bytes of the longest block.
+    pub longest: u64,
+    /// Operations in these.
     pub operations: u64,
     /// Time that the translator's thread worked.
     pub time: Duration,
@@ -241,6 +247,12 @@ impl<C: Core> Translator<C> {
                 }
                 state.statistics.regions += 1;
                 state.statistics.operations += region.operations();
+                for last in region.blocks.iter().filter_map(|block| block.ops.last()) {
+                    let length = last.offset() + last.length();
+                    state.statistics.blocks += 1;
+                    state.statistics.guest_bytes += length;
+                    state.statistics.longest = state.statistics.longest.max(length);
+                }
             }
             Err(why) => tracing::debug!("a region of page {:#x} is not translated: {why}", region.page),
         }

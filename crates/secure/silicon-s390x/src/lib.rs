@@ -251,6 +251,8 @@ impl GuestSide {
                 let counts = (0..system.cpus()).map(|cpu| system.instructions(cpu)).collect();
                 return Ok(CpuResponse::Instructions(counts));
             }
+            CpuRequest::Profile => return Ok(CpuResponse::Profile(Box::new(system.profile()))),
+            CpuRequest::SetProfiling(on) => system.set_profiling(on),
             CpuRequest::SetGuestDebug { cpu, debug } => system.set_guest_debug(cpu, &debug)?,
             CpuRequest::Translate { cpu, address } => {
                 return Ok(CpuResponse::Translated(system.translate(cpu, address)?));

@@ -8,8 +8,8 @@ use crate::run::End;
 use cloister_cgs::{DeviceFacts, HostFacts, MachineFacts};
 use cloister_control::{
     BlockInfo, BlockNodeInfo, BusInfo, Cause, ConfidentialInfo, ControlError, CpuInfo, DeviceInfo,
-    DumpProgress, DumpRange, DumpSink, Event, Events, Facts, Machine, Networks, ObjectInfo, Property,
-    RunState,
+    DumpProgress, DumpRange, DumpSink, Event, Events, ExitCount, Facts, Machine, Networks, ObjectInfo,
+    Property, RunState,
 };
 use cloister_devices::virtio::balloon::{BalloonControl, PAGE};
 use cloister_options::{Blockdev, DeviceSpec, Netdev, ObjectSpec, WatchdogAction};
@@ -235,6 +235,10 @@ impl Machine for S390Ccw {
         }
         let wrong = || ControlError::new(format!("Invalid parameter type for '{name}', expected: integer"));
         Some(value.as_i64().ok_or_else(wrong).and_then(|seconds| self.set_poll_interval(seconds)))
+    }
+
+    fn exits(&self) -> Vec<ExitCount> {
+        self.exits.list()
     }
 
     fn networks(&self) -> Networks {

@@ -19,6 +19,7 @@ mod worker;
 
 use crate::backing;
 use crate::blocks::Blocks;
+use crate::exits::{Exits, reason};
 use crate::objects::Objects;
 use crate::run::Policy;
 use crate::run::{Conductor, End, Guest, Idle, Next, Report};
@@ -72,6 +73,7 @@ pub struct S390Ccw {
     timers: timers::Timers,
     worker: worker::Worker,
     conductor: Conductor,
+    exits: Exits,
     dump: dump::Dump,
     protected: Arc<AtomicBool>,
     warnings: Vec<String>,
@@ -233,6 +235,7 @@ impl S390Ccw {
             timers: timers::Timers::new(has_watchdog, line.actions.watchdog),
             worker,
             conductor,
+            exits: Exits::default(),
             dump: dump::Dump::default(),
             protected: Arc::clone(&host.protected),
             host,
@@ -326,6 +329,20 @@ impl Run for S390Ccw {
 
 impl Guest for S390Ccw {
     fn exit(&self, cpu: u16, exit: Exit) -> Result<Next, MachineError> {
+        self.exits.counted(reason(&exit), || self.handle(cpu, exit))
+    }
+
+    fn at_rest(&self, cpu: u16) -> Result<(Next, bool), MachineError> {
+        self.ipl_function(cpu)
+    }
+
+    fn virtual_tick(&self) -> Option<u64> {
+        if self.virtual_time() { self.tick() } else { None }
+    }
+}
+
+impl S390Ccw {
+    fn handle(&self, cpu: u16, exit: Exit) -> Result<Next, MachineError> {
         Ok(match exit {
             // The conductor deals with the debugger's stops before.
             Exit::Budget | Exit::Kicked | Exit::Idle { .. } | Exit::Debug(_) => Next::Continue,
@@ -341,16 +358,6 @@ impl Guest for S390Ccw {
         })
     }
 
-    fn at_rest(&self, cpu: u16) -> Result<(Next, bool), MachineError> {
-        self.ipl_function(cpu)
-    }
-
-    fn virtual_tick(&self) -> Option<u64> {
-        if self.virtual_time() { self.tick() } else { None }
-    }
-}
-
-impl S390Ccw {
     /// A CPU was stopped: with the last one the guest has powered off.
     fn stopped(&self) -> Result<Next, MachineError> {
         for cpu in 0..self.vm.cpus() {

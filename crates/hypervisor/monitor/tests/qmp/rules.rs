@@ -238,6 +238,7 @@ fn every_listed_command_works_and_returns_what_it_says() {
         ("memsave", "there is no guest to look into"),
         ("pmemsave", "there is no guest to look into"),
         ("query-confidential-memory", "there is no guest to look into"),
+        ("x-query-jit", "JIT information is only available with accel=tcg"),
         // The fake machine has neither disks nor a network; whole machines are tested with both.
         ("blockdev-add", "this machine has no block layer"),
         ("blockdev-del", "Failed to find node with node-name='n'"),

@@ -207,6 +207,69 @@ fn paged(program: &str) -> System {
     system
 }
 
+/// Views of storage have numbers, which begin again after some thousand; code that was found under an old number must
+/// not be executed in another address space that gets the same.
+#[test]
+fn code_at_one_address_in_two_spaces_stays_apart_however_often_translations_are_flushed() {
+    let system = paged(
+        "llilf %r2,0x40000; lghi %r10,4040; larl %r9,7f
+         0: ptlb; lctlg %c1,%c1,0(%r9); basr %r14,%r2; lgr %r3,%r10
+         1: ptlb; brctg %r3,1b
+         lctlg %c1,%c1,8(%r9); basr %r14,%r2; aghi %r10,1; cghi %r10,4120; jl 0b
+         larl %r15,8f; lpswe 0(%r15)
+         .balign 8; 7: .quad 0x10000, 0x20000; 8: .quad 0x0002000180000000, 0",
+    );
+    let ram = system.storage().ram();
+    ram.write_u64_be(0x20000, 0x21000);
+    for page in 0..256_u64 {
+        ram.write_u64_be(0x21000 + 8 * page as usize, if page == 0x40 { 0x60000 } else { page << 12 });
+    }
+    // aghi %r4,1 or aghi %r5,1; br %r14.
+    ram.write_u64_be(0x50000, 0xa74b_0001_07fe_0000);
+    ram.write_u64_be(0x60000, 0xa75b_0001_07fe_0000);
+    let limit = RunLimit { instructions: Some(5_000_000), block: false };
+    let exit = system.run(0, limit, None).unwrap();
+    assert!(matches!(exit, CoreExit::Guest(Exit::DisabledWait(Psw { addr: 0, .. }))), "{exit:?}");
+    let state = system.state(0).unwrap();
+    assert_eq!((state.gprs[4], state.gprs[5]), (80, 80));
+}
+
+/// What is counted for people: instructions that the guest does not have, translations, and blocks on request.
+#[test]
+fn a_profile_names_unknown_instructions_and_hot_blocks() {
+    let program = format!(
+        "larl %r1,8f; mvc 0x1d8(8),0(%r1); lghi %r2,3; 1: .byte 0xb2,0xff,0,0x12; .balign 2
+         2: brctg %r2,1b; lghi %r3,500; 3: aghi %r4,1; brctg %r3,3b; {DONE}; .balign 8; 8: .quad 0x2300
+         .org 0x2300; larl %r5,2b; larl %r6,9f; stg %r5,8(%r6); lpswe 0(%r6); .balign 8; 9: .quad 0x180000000, 0"
+    );
+    let with_new_psw = || {
+        let system = system(&program, 1, VIRTUAL);
+        system.storage().ram().write_u64_be(0x1d0, 0x0000_0001_8000_0000);
+        system
+    };
+    let silent = with_new_psw();
+    assert_eq!(parked(&silent).0, 0);
+    let profile = silent.profile();
+    let unknown: Vec<_> =
+        profile.unknown.iter().map(|one| (one.text, one.count, one.mnemonic.clone())).collect();
+    assert_eq!(unknown, [([0xb2, 0xff, 0, 0x12, 0, 0], 3, None)]);
+    assert_eq!(profile.unknown[0].first, 0x2010);
+    assert!(profile.hot.is_empty() && profile.decoded.nanoseconds == 0, "not asked for");
+    assert!(profile.decoded.blocks > 4 && profile.tlb_fills > 0, "{profile:?}");
+    assert!(profile.decoded.guest_bytes >= 2 * profile.decoded.instructions);
+
+    let counted = with_new_psw();
+    counted.set_profiling(true);
+    assert_eq!(parked(&counted).0, 0);
+    let profile = counted.profile();
+    // The loop at label 3, but for its first round, which is in the block before.
+    assert_eq!((profile.hot[0].executions, profile.hot[0].instructions), (499, 998), "{:?}", profile.hot);
+    assert_eq!((profile.hot[0].mnemonics.as_str(), profile.hot[0].length), ("aghi brctg", 8));
+    let all: u64 = profile.hot.iter().map(|block| block.instructions).sum();
+    assert_eq!(all, counted.instructions(0), "every instruction is in a block");
+    assert!(profile.decoded.nanoseconds > 0);
+}
+
 #[test]
 fn sa22_7832_3_translation_maps_and_sets_reference_and_change() {
     let system = paged(&format!("llilh %r2,4; mvhi 8(%r2),5; {DONE}"));
