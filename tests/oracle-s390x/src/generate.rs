@@ -294,7 +294,7 @@ impl Builder {
             f.b2 = self.any_register();
             f.d2 = self.displacement(form);
         }
-        if form.has("cond") && form.memory.is_none() {
+        if form.has("cond") && form.memory.is_none() && form.format != Format::Rrf {
             f.r1 = self.rng.below(16) as u8;
         }
     }

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Parser;
 use cloister_oracle_s390x::campaign::{self, Campaign};
+use cloister_oracle_s390x::compare::explain;
+use cloister_oracle_s390x::generate::Generator;
 
 /// The z/Architecture core against packaged QEMU.
 #[derive(Parser)]
@@ -40,6 +42,9 @@ struct Arguments {
     /// Print the coverage table
     #[arg(long)]
     coverage: bool,
+    /// Print the cases and run none
+    #[arg(long)]
+    list: bool,
     /// Print at most this many differences of one mnemonic
     #[arg(long, default_value_t = 3)]
     show: usize,
@@ -61,6 +66,14 @@ fn run() -> Result<bool> {
     let Some(version) = cloister_oracle_s390x::qemu::version() else {
         bail!("{} is not installed (package qemu-system-misc)", cloister_oracle_s390x::qemu::program());
     };
+    if a.list {
+        let forms = cloister_oracle_s390x::forms::forms();
+        let generator = Generator::new(&forms, a.seed, &a.only, a.sequences);
+        for number in a.first..a.first + a.cases {
+            println!("{}", explain(&generator.case(number, number % a.batch), a.seed));
+        }
+        return Ok(true);
+    }
     let float = !a.no_float && (a.self_check || cloister_oracle_s390x::soft::has_float());
     if !float && !a.no_float {
         println!("the core has no floating-point registers yet: left out");

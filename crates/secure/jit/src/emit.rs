@@ -99,7 +99,7 @@ impl Place {
             until: place!(fields.until),
             recheck: place!(fields.recheck),
             context: place!(fields.context),
-            buffer: place!((|core| (fields.buffer)(core).slots())),
+            buffer: place!((|core| &(fields.buffer)(core).slots)),
             mode,
             overflow_traps: (place!((fields.overflow_traps.0)), fields.overflow_traps.1),
             config,

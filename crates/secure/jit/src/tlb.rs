@@ -56,7 +56,8 @@ impl Slot {
 
 /// The buffer of a CPU.
 pub struct Tlb {
-    slots: Box<[Slot; SLOTS]>,
+    /// Generated code reads the pointer.
+    pub(crate) slots: Box<[Slot; SLOTS]>,
     ram: Ram,
 }
 
@@ -105,11 +106,6 @@ impl Tlb {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.slots.fill(Slot::EMPTY);
-    }
-
-    /// Where the entries are, for generated code.
-    pub(crate) fn slots(&self) -> &Box<[Slot; SLOTS]> {
-        &self.slots
     }
 
     /// Where storage begins.
