@@ -41,7 +41,7 @@ impl Decoded {
     pub(crate) fn warms(&self, at_once: bool) -> bool {
         let heat = self.heat.get().wrapping_add(1);
         self.heat.set(heat);
-        heat % LOOK == 0 && heat >= HOT || at_once && heat == 1
+        heat.is_multiple_of(LOOK) && heat >= HOT || at_once && heat == 1
     }
 
     #[inline(always)]
@@ -218,8 +218,7 @@ fn collect(
     while let Some(at) = waiting.pop_front() {
         let key = CodeKey::new(region.page, at & 0xfff, (mode >> 12) as u32);
         let Some((block, _)) = blocks.get(storage, key) else { continue };
-        if block.heat.get() < WARM && at != addr || at != addr && translator.covers(key.bits(), region.stamp)
-        {
+        if at != addr && (block.heat.get() < WARM || translator.covers(key.bits(), region.stamp)) {
             continue;
         }
         if region.blocks.len() >= REGION_BLOCKS || region.operations() + block.ops.len() as u64 > REGION_OPS {

@@ -26,7 +26,8 @@ const GUARDED_REGISTERS: [u64; 4] = [0, 0x11, 0x22, 0x33];
 #[test]
 fn sa22_7832_4_sigp_stores_the_additional_status_that_the_facilities_have() {
     // Facilities, parameter, condition code, status, vectors there, guarded storage there.
-    let cases: [(&[u16], u64, u64, u32, bool, bool); 10] = [
+    type Case<'a> = (&'a [u16], u64, u64, u32, bool, bool);
+    let cases: [Case<'_>; 10] = [
         (&[], 0x30000, 1, 2, false, false),
         (&[VECTOR], 0x30000, 0, 0, true, false),
         (&[VECTOR], 0x3000b, 1, 0x100, false, false),
@@ -356,7 +357,7 @@ fn sa22_7832_7_mvcrl_moves_from_the_right() {
             0x1234_5600 | len
         );
         let system = system_with(&program, 1, VIRTUAL, &[61]);
-        let mut expected: Vec<u8> = (0..0x400_u32).map(|n| (n * 7 >> 2) as u8).collect();
+        let mut expected: Vec<u8> = (0..0x400_u32).map(|n| ((n * 7) >> 2) as u8).collect();
         system.storage().ram().copy_in(0x4000, &expected);
         assert_eq!(parked(&system).0, 0);
         for n in (0..=len).rev() {

@@ -436,7 +436,7 @@ fn sa22_7832_25_rightmost_bytes_are_loaded_and_stored_whole() {
         assert_eq!((interruption, ram.read_u64_be(end as usize - 8)), (Some(5), 0));
     }
     // VPKZ and VUPKZ of all 31 digits.
-    let zoned: Vec<u8> = (0..31).map(|n| if n == 30 { 0xd7 } else { 0xf0 | n % 10 }).collect();
+    let zoned: Vec<u8> = (0..31).map(|n| if n == 30 { 0xd7 } else { 0xf0 | (n % 10) }).collect();
     ram.copy_in(0x4000, &zoned);
     let (state, _) = one.bytes(&[0xe6, 30, 0x40, 0, 0x21, 0x34], &[(4, 0x4000)]);
     assert_eq!(state.vrs[18], 0x0123_4567_8901_2345_6789_0123_4567_897d);
