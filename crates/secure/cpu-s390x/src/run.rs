@@ -354,7 +354,9 @@ impl Vcpu {
         }
         let (count, size) = (self.decoded.len() as u64, size_of_val(self.decoded.as_slice()) as u64);
         self.cpu.local().profile.decoded.add(count, extent as u64, size, since);
-        let link = self.blocks.insert(key, stamp, None, Decoded::new(&self.decoded));
+        let decoded = Decoded::new(&self.decoded);
+        self.translations.adopt(&self.cpu, &decoded, key, stamp);
+        let link = self.blocks.insert(key, stamp, None, decoded);
         self.jumps[(addr >> 1) as usize % JUMPS] =
             Jump { link: Some(link), mode: self::mode(&self.cpu), ..remember };
         Ok(Found::Cached)

@@ -8,13 +8,14 @@ use cloister_cpu::{CodeCache, CodeKey};
 use cloister_jit::{
     At, Block, Code, Core, Fields, Left, ROOM, Region, Runner, Statistics, Stepped, Stored, Term, Translator,
 };
-use cloister_memory::Storage;
+use cloister_memory::{CodeStamp, Storage};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
-/// Executions after which a block is hot: then, and after so many more, it is asked whether there is code for it.
+/// Executions after which a block is hot.
 const HOT: u32 = 256;
+/// After so many executions, and so many more, it is asked whether there is code for a block: another CPU may have it.
 const LOOK: u32 = 64;
 /// Executions after which it is translated with a hot one.
 const WARM: u32 = 128;
@@ -36,12 +37,12 @@ impl Decoded {
         Self { ops: ops.into(), heat: Cell::new(0), code: Cell::new(None) }
     }
 
-    /// Counts an execution. True: it is time to ask for code.
+    /// Counts an execution. True: it is time to ask for code, or to ask again.
     #[inline(always)]
     pub(crate) fn warms(&self, at_once: bool) -> bool {
         let heat = self.heat.get().wrapping_add(1);
         self.heat.set(heat);
-        heat.is_multiple_of(LOOK) && heat >= HOT || at_once && heat == 1
+        heat.is_multiple_of(LOOK) || at_once && heat == 1
     }
 
     #[inline(always)]
@@ -134,6 +135,15 @@ impl Translations {
         }
     }
 
+    /// A block was decoded: another CPU, or this one before, may have had it translated.
+    pub(crate) fn adopt(&mut self, cpu: &Cpu, decoded: &Decoded, key: CodeKey, stamp: CodeStamp) {
+        let Some(Some(translator)) = cpu.env.translations.translator.get() else { return };
+        if let Some(code) = translator.find(key.bits(), stamp) {
+            self.runner.get_or_insert_with(|| Runner::new(translator));
+            decoded.code.set(Some(code));
+        }
+    }
+
     /// Gives the hot block at `addr` its code, or asks for it.
     #[cold]
     pub(crate) fn heat(
@@ -148,6 +158,10 @@ impl Translations {
         if mode & MODE_64 != MODE_64 {
             return;
         }
+        let hot = self.at_once || blocks.get(storage, key).is_some_and(|(block, _)| block.heat.get() >= HOT);
+        if !hot && cpu.env.translations.translator.get().is_none() {
+            return;
+        }
         let Some(translator) = cpu.env.translations.get(cpu) else { return };
         self.runner.get_or_insert_with(|| Runner::new(translator));
         let stamp = storage.code_stamp(key.page());
@@ -157,6 +171,7 @@ impl Translations {
                     block.code.set(Some(code));
                 }
             }
+            None if !hot => {}
             None if translator.hastens(key.bits()) => {}
             None => {
                 let mut region = Region { page: key.page(), stamp, blocks: Vec::new() };
