@@ -61,6 +61,7 @@
 parts:
         part    int, integer_loop, 8000000
         part    memory, memory_loop, 4000000
+        part    near, near_loop, 4000000
         part    move, move_loop, 500000
         part    aes, aes_software, 400
         part    km, aes_km, 2000
@@ -136,7 +137,7 @@ integer_loop:
         br      %r14
 
 # 9 instructions for each count.
-memory_loop:
+        .macro  walk and, mask
         stg     %r6, 48(%r15)
         larl    %r1, buffer
         lghi    %r3, 0
@@ -147,11 +148,19 @@ memory_loop:
         st      %r5, 28(%r3,%r1)
         llgc    %r6, 33(%r3,%r1)
         aghi    %r3, 64
-        nilh    %r3, (MEMORY - 1) >> 16
+        \and    %r3, \mask
         brctg   %r2, 1b
         lg      %r6, 48(%r15)
         lghi    %r2, 0
         br      %r14
+        .endm
+
+memory_loop:
+        walk    nilh, ((MEMORY - 1) >> 16)
+
+# The same in 16 KiB, which every translation buffer holds.
+near_loop:
+        walk    nill, 0x3fff
 
 # 6 instructions for each count.
 move_loop:
