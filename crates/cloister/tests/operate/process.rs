@@ -254,3 +254,36 @@ fn gone(pid: u32) {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// Hot code is translated unless the command line forbids it, into the memory that it gives.
+#[test]
+fn the_command_line_decides_about_translated_code() {
+    let loops =
+        ".origin 0; .org 0x10000; j 0f; .org 0x10008; .ascii \"S390EP\"; .org 0x11000; 0: aghi %r2,1; j 0b";
+    let kernel = cloister_asm_s390x::assemble(loops, "loops.s").unwrap();
+    let mut image = vec![0; kernel.origin as usize];
+    image.extend(&kernel.bytes);
+    for (accel, room) in [("tcg,tb-size=4", "8388608"), ("soft", "67108864"), ("tcg,jit=off", "0")] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("kernel"), &image).unwrap();
+        let options =
+            ["-m", "64", "-kernel", "kernel", "-accel", accel, "-serial", "none", "-monitor", "none"];
+        let mut guest = Guest::machine(folder, &options);
+        let mut qmp = guest.qmp();
+        let mut size = || {
+            let text =
+                qmp.execute("x-query-jit", json!({}))["human-readable-text"].as_str().unwrap().to_owned();
+            text.lines()
+                .find_map(|line| line.strip_prefix("gen code size").map(|rest| rest.trim().to_owned()))
+                .unwrap()
+        };
+        let translated = (0..200).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            size() != "0/0"
+        });
+        assert_eq!(translated, room != "0", "{accel}");
+        assert!(size().ends_with(&format!("/{room}")), "{accel}: {}", size());
+        qmp.execute("quit", json!({}));
+        guest.succeeds();
+    }
+}

@@ -51,3 +51,25 @@ impl<O> Arena<O> {
         lock(&self.filling).used
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_mapping_for_code_is_both_writable_and_executable() {
+        let arena = Arena::<u8>::new(1 << 16).unwrap();
+        let address = arena.add(&[0xc3], []).unwrap();
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let ours: Vec<&str> = maps.lines().filter(|line| line.contains("cloister-code")).collect();
+        assert!(ours.len() >= 2, "{maps}");
+        for line in &ours {
+            let rights = line.split_whitespace().nth(1).unwrap();
+            assert!(!(rights.contains('w') && rights.contains('x')), "{line}");
+        }
+        let start = format!("{:x}", arena.run.as_ptr() as usize);
+        assert!(ours.iter().any(|line| line.starts_with(&start) && line.contains(" r-x")), "{maps}");
+        assert_eq!(address, arena.run.as_ptr() as usize);
+        assert!(matches!(arena.add(&[0; 1 << 16], []), Err(Error::Full)));
+    }
+}
