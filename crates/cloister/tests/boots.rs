@@ -60,6 +60,46 @@ fn the_same_command_with_virtual_time_gives_the_same_run() {
     assert_eq!(count(&runs[0]), count(&runs[1]), "two runs executed different numbers of instructions");
 }
 
+/// What GCC makes for z10, z13, z14 and z15 with all its optimisations gives the numbers of the same source on the host.
+#[test]
+fn programs_of_every_generation_compute_what_the_host_computes() {
+    let Some(guests) = Guests::find() else { return };
+    if Command::new("s390x-linux-gnu-gcc").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "no compiler (package gcc-s390x-linux-gnu)");
+        return eprintln!("SKIPPED: no compiler (package gcc-s390x-linux-gnu)");
+    }
+    let folder = guests.scratch.path();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests/s390x/generations.c");
+    let compile = |compiler: &str, options: &[&str], output: &str| {
+        let mut command = Command::new(compiler);
+        command
+            .args(options)
+            .args(["-ffp-contract=off", "-o"])
+            .arg(folder.join(output))
+            .arg(&source)
+            .arg("-lm");
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    compile("cc", &["-O1"], "host");
+    let expected = Command::new(folder.join("host")).output().unwrap();
+    let expected = String::from_utf8(expected.stdout).unwrap();
+    for generation in ["z10", "z13", "z14", "z15"] {
+        compile("s390x-linux-gnu-gcc", &["-O3", "-static", &format!("-march={generation}")], generation);
+    }
+    std::fs::copy(folder.join("z10"), folder.join("init")).unwrap();
+    let archive = Command::new("sh")
+        .args(["-c", "printf '%s\\n' init z10 z13 z14 z15 | cpio --quiet -o -H newc > generations.cpio"])
+        .current_dir(folder)
+        .status();
+    assert!(archive.unwrap().success());
+    let initrd = folder.join("generations.cpio").display().to_string();
+    let run = guests.clear("vmlinuz-6.12", &initrd, "", &[]);
+    run.succeeds();
+    assert!(expected.starts_with("RESULT "));
+    assert_eq!(run.console().matches(expected.trim()).count(), 4, "{expected}{}", run.everything());
+}
+
 #[test]
 fn a_clear_guest_uses_disk_and_entropy() {
     let Some(guests) = Guests::find() else { return };
