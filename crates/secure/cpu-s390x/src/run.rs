@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Instructions between two looks at a real clock.
-const POLL: u64 = 8192;
+const POLL: u64 = 32768;
 /// Instructions in a block.
 const BLOCK: usize = 64;
 /// Entries of the lookup by logical address.
