@@ -278,7 +278,7 @@ fn the_command_line_decides_about_translated_code() {
                 .unwrap()
         };
         let translated = (0..200).any(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
             size() != "0/0"
         });
         assert_eq!(translated, room != "0", "{accel}");
