@@ -3,20 +3,22 @@
 //! Registers are written through: after each operation the core's own state is what it would be in the interpreter,
 //! but for the condition code, which is computed when something can see it. So every way out of the code is exact.
 
+mod condition;
+mod storage;
+
 use crate::core::{Core, Fields};
 use crate::error::Error;
 use crate::run::Helpers;
-use crate::tlb::{SLOTS, Slot};
 use crate::translate::Describe;
 use cloister_memory::{CodeStamp, Ram};
-use cranelift_codegen::ir::condcodes::{CondCode, IntCC};
-use cranelift_codegen::ir::types::{I8, I16, I32, I64, I64X2};
+pub use condition::Condition;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::types::{I8, I32, I64};
 use cranelift_codegen::ir::{
     self, AbiParam, BlockArg, InstBuilder, JumpTableData, MemFlagsData as MemFlags, Type, Value,
 };
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use std::mem::offset_of;
 use std::sync::Arc;
 
 /// What an operation says of its place.
@@ -142,42 +144,6 @@ pub(crate) fn signature(convention: CallConv) -> ir::Signature {
     signature.params.extend([AbiParam::new(I64); 3]);
     signature.returns.push(AbiParam::new(I64));
     signature
-}
-
-/// How the condition code comes about.
-#[derive(Clone, Copy)]
-pub enum Condition {
-    /// It is in the core.
-    Stored,
-    /// It is known.
-    Known(u8),
-    /// 0 if equal, 1 if `a` is less, 2 if it is greater.
-    Order {
-        /// First comparand.
-        a: Value,
-        /// Second comparand, of the same width.
-        b: Value,
-        /// As signed numbers.
-        signed: bool,
-    },
-    /// 0 for zero, else 1.
-    NotZero(Value),
-    /// Bit 1 says whether there was a carry (a Boolean), bit 0 whether the result is not zero.
-    Carry {
-        /// The result.
-        result: Value,
-        /// The carry; for a subtraction: no borrow.
-        carry: Value,
-    },
-    /// 3 for an overflow (a Boolean), else as the signed result compares with zero.
-    Overflow {
-        /// The result.
-        result: Value,
-        /// The overflow.
-        overflow: Value,
-    },
-    /// Computed, 8 bits.
-    Value(Value),
 }
 
 /// Where a branch leads.
@@ -469,135 +435,6 @@ impl<'a, O: Operation> Emitter<'a, O> {
         self.address_of(offset)
     }
 
-    /// Fetches 1, 2, 4 or 8 bytes in big-endian order, zero-extended to 64 bits.
-    pub fn fetch(&mut self, address: Value, len: u8) -> Value {
-        let (pointer, hit) = self.translate(address, u64::from(len), false);
-        let (fast, slow, join) = (self.b.create_block(), self.cold(), self.b.create_block());
-        let result = self.b.append_block_param(join, I64);
-        self.b.ins().brif(hit, fast, &[], slow, &[]);
-
-        self.switch(fast);
-        let value = self.load_big(pointer, 0, len);
-        self.b.ins().jump(join, &[BlockArg::Value(value)]);
-
-        self.switch(slow);
-        self.store_condition();
-        let function = self.helpers.fetch[len.trailing_zeros() as usize % 4];
-        let [value, trapped] = self.ask::<2>(function, &[address])[..] else { return result };
-        let op = self.number(std::ptr::from_ref(self.current()).addr() as u64);
-        let (value, op) = (BlockArg::Value(value), BlockArg::Value(op));
-        self.b.ins().brif(trapped, self.out.answer, &[op], join, &[value]);
-
-        self.switch(join);
-        result
-    }
-
-    /// Stores the low 1, 2, 4 or 8 bytes of a 64-bit value in big-endian order.
-    pub fn store(&mut self, address: Value, len: u8, value: Value) {
-        let (pointer, hit) = self.translate(address, u64::from(len), true);
-        let (fast, slow, join) = (self.b.create_block(), self.cold(), self.b.create_block());
-        self.b.ins().brif(hit, fast, &[], slow, &[]);
-
-        self.switch(fast);
-        self.store_big(pointer, 0, len, value);
-        self.b.ins().jump(join, &[]);
-
-        self.switch(slow);
-        self.store_condition();
-        let function = self.helpers.store[len.trailing_zeros() as usize % 4];
-        let answer = self.ask::<1>(function, &[address, value])[0];
-        self.b.ins().brif(answer, self.out.answer, &[BlockArg::Value(answer)], join, &[]);
-
-        self.switch(join);
-    }
-
-    /// An access to `len` bytes (at most a page) in one piece: `fast` gets a pointer for [`load_big`](Self::load_big)
-    /// and [`store_big`](Self::store_big) and sets registers; what misses is executed by the interpreter.
-    pub fn span(&mut self, address: Value, len: u64, write: bool, fast: impl FnOnce(&mut Self, Value)) {
-        self.store_condition();
-        self.condition = Condition::Stored;
-        let (pointer, hit) = self.translate(address, len, write);
-        let (quick, slow, join) = (self.b.create_block(), self.cold(), self.b.create_block());
-        self.b.ins().brif(hit, quick, &[], slow, &[]);
-        self.switch(quick);
-        fast(self, pointer);
-        self.b.ins().jump(join, &[]);
-        self.switch(slow);
-        self.step_to(join);
-        self.switch(join);
-        self.forget();
-    }
-
-    /// Moves `len` bytes (at most 64) that do not overlap destructively; else, or where something misses, the
-    /// interpreter does it.
-    pub fn copy(&mut self, to: Value, from: Value, len: u64) {
-        self.store_condition();
-        self.condition = Condition::Stored;
-        let (source, hit) = self.translate(from, len, false);
-        let (target, hit2) = self.translate(to, len, true);
-        let distance = self.b.ins().isub(to, from);
-        let apart = self.b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, distance, len as i64);
-        let hits = self.b.ins().band(hit, hit2);
-        let fine = self.b.ins().band(hits, apart);
-        let (quick, slow, join) = (self.b.create_block(), self.cold(), self.b.create_block());
-        self.b.ins().brif(fine, quick, &[], slow, &[]);
-        self.switch(quick);
-        let (mut at, mut pieces) = (0, Vec::new());
-        while at < len {
-            let kind = width(1 << (len - at).min(8).ilog2());
-            pieces.push((at as i32, self.b.ins().load(kind, guest(), source, at as i32)));
-            at += u64::from(kind.bytes());
-        }
-        for (at, piece) in pieces {
-            self.b.ins().store(guest(), piece, target, at);
-        }
-        self.b.ins().jump(join, &[]);
-        self.switch(slow);
-        self.step_to(join);
-        self.switch(join);
-        self.forget();
-    }
-
-    /// A big-endian value in guest storage.
-    pub fn load_big(&mut self, pointer: Value, offset: i32, len: u8) -> Value {
-        let kind = width(len);
-        let value = self.b.ins().load(kind, guest(), pointer, offset);
-        let value = if len == 1 { value } else { self.b.ins().bswap(value) };
-        if len == 8 { value } else { self.b.ins().uextend(I64, value) }
-    }
-
-    /// See [`load_big`](Self::load_big).
-    pub fn store_big(&mut self, pointer: Value, offset: i32, len: u8, value: Value) {
-        let value = if len == 8 { value } else { self.b.ins().ireduce(width(len), value) };
-        let value = if len == 1 { value } else { self.b.ins().bswap(value) };
-        self.b.ins().store(guest(), value, pointer, offset);
-    }
-
-    /// Host address, and whether it counts.
-    fn translate(&mut self, address: Value, len: u64, write: bool) -> (Value, Value) {
-        let place = self.place;
-        let flags = MemFlags::trusted();
-        // Page number times size of an entry.
-        let scale = const { size_of::<Slot>().trailing_zeros() };
-        let shifted = self.b.ins().ushr_imm_u(address, 12 - i64::from(scale));
-        let scaled = self.b.ins().band_imm_u(shifted, (SLOTS as i64 - 1) << scale);
-        let buffer = self.get(I64, place.buffer);
-        let slot = self.b.ins().iadd(buffer, scaled);
-        // The page of the last byte: what crosses a page never matches. What matches leads into storage, as the buffer
-        // warrants.
-        let last = if len == 1 { address } else { self.b.ins().iadd_imm_u(address, len as i64 - 1) };
-        let page = self.b.ins().band_imm_s(last, !0xfff);
-        let context = self.get(I64, place.context);
-        let tag = self.b.ins().bor(page, context);
-        let at = if write { offset_of!(Slot, write) } else { offset_of!(Slot, read) };
-        let found = self.b.ins().load(I64, flags, slot, at as i32);
-        let hit = self.b.ins().icmp(IntCC::Equal, found, tag);
-        let addend = self.b.ins().load(I64, flags, slot, offset_of!(Slot, addend) as i32);
-        let offset = self.b.ins().iadd(address, addend);
-        let storage = self.b.ins().iconst(I64, place.storage);
-        (self.b.ins().iadd(storage, offset), hit)
-    }
-
     /// Calls a helper, which gets the place of the operation, and `args`.
     fn ask<const RESULTS: usize>(&mut self, function: usize, args: &[Value]) -> Vec<Value> {
         let mut signature = ir::Signature::new(CallConv::SystemV);
@@ -678,155 +515,6 @@ impl<'a, O: Operation> Emitter<'a, O> {
         self.ended = true;
     }
 
-    /// Sets the condition code.
-    pub fn set_condition(&mut self, condition: Condition) {
-        self.condition = condition;
-    }
-
-    /// The condition code, 8 bits.
-    pub fn condition(&mut self) -> Value {
-        self.compute(self.condition)
-    }
-
-    fn compute(&mut self, condition: Condition) -> Value {
-        match condition {
-            Condition::Stored => self.get(I8, self.place.condition),
-            Condition::Known(code) => self.b.ins().iconst(I8, i64::from(code)),
-            Condition::Order { a, b, signed } => {
-                let (less, greater) = orders(signed);
-                let less = self.b.ins().icmp(less, a, b);
-                let greater = self.b.ins().icmp(greater, a, b);
-                let greater = self.b.ins().ishl_imm_u(greater, 1);
-                self.b.ins().bor(less, greater)
-            }
-            Condition::NotZero(value) => self.b.ins().icmp_imm_u(IntCC::NotEqual, value, 0),
-            Condition::Carry { result, carry } => {
-                let high = self.b.ins().ishl_imm_u(carry, 1);
-                let low = self.b.ins().icmp_imm_u(IntCC::NotEqual, result, 0);
-                self.b.ins().bor(high, low)
-            }
-            Condition::Overflow { result, overflow } => {
-                let order = self.sign_of(result);
-                let order = self.compute(order);
-                let three = self.b.ins().iconst(I8, 3);
-                self.b.ins().select(overflow, three, order)
-            }
-            Condition::Value(value) => value,
-        }
-    }
-
-    /// Whether the condition code is one that the mask selects (8 selects 0, 4 selects 1, 2 selects 2, 1 selects 3);
-    /// nothing if it always or never is, with the answer.
-    pub fn selected(&mut self, mask: u8) -> Result<Value, bool> {
-        self.selected_of(self.condition, mask)
-    }
-
-    /// As [`selected`](Self::selected), of another condition.
-    pub fn selected_of(&mut self, condition: Condition, mask: u8) -> Result<Value, bool> {
-        let mask = mask & 15;
-        if let Condition::Overflow { result, overflow } = condition {
-            return self.selected_of_overflow(result, overflow, mask);
-        }
-        let relevant = match condition {
-            Condition::Order { .. } => 14,
-            Condition::NotZero(_) => 12,
-            Condition::Known(code) => return Err(mask & 8 >> (code & 3) != 0),
-            _ => 15,
-        };
-        if mask & relevant == relevant || mask & relevant == 0 {
-            return Err(mask & relevant != 0);
-        }
-        Ok(match (condition, mask & relevant) {
-            (Condition::Order { a, b, signed }, mask) => {
-                let (less, greater) = orders(signed);
-                let code = match mask {
-                    8 => IntCC::Equal,
-                    4 => less,
-                    2 => greater,
-                    12 => greater.complement(),
-                    10 => less.complement(),
-                    _ => IntCC::NotEqual,
-                };
-                self.b.ins().icmp(code, a, b)
-            }
-            (Condition::NotZero(value), mask) => {
-                let code = if mask == 8 { IntCC::Equal } else { IntCC::NotEqual };
-                self.b.ins().icmp_imm_u(code, value, 0)
-            }
-            (Condition::Carry { carry, .. }, 3) => carry,
-            (Condition::Carry { carry, .. }, 12) => self.b.ins().icmp_imm_u(IntCC::Equal, carry, 0),
-            (Condition::Carry { result, .. }, 10) => self.b.ins().icmp_imm_u(IntCC::Equal, result, 0),
-            (Condition::Carry { result, .. }, 5) => self.b.ins().icmp_imm_u(IntCC::NotEqual, result, 0),
-            (_, mask) => {
-                let code = self.compute(condition);
-                let code = self.b.ins().uextend(I32, code);
-                let eight = self.b.ins().iconst(I32, 8);
-                let bit = self.b.ins().ushr(eight, code);
-                self.b.ins().band_imm_u(bit, i64::from(mask))
-            }
-        })
-    }
-
-    fn selected_of_overflow(&mut self, result: Value, overflow: Value, mask: u8) -> Result<Value, bool> {
-        if mask == 0 || mask == 15 {
-            return Err(mask != 0);
-        }
-        let order = self.sign_of(result);
-        Ok(match (self.selected_of(order, mask & 14), mask & 1) {
-            (Ok(usual), 0) => self.b.ins().band_not(usual, overflow),
-            (Ok(usual), _) => self.b.ins().bor(usual, overflow),
-            (Err(true), _) => self.b.ins().bxor_imm_u(overflow, 1),
-            (Err(false), _) => overflow,
-        })
-    }
-
-    fn sign_of(&mut self, a: Value) -> Condition {
-        let kind = self.b.func.dfg.value_type(a);
-        let b = self.b.ins().iconst(kind, 0);
-        Condition::Order { a, b, signed: true }
-    }
-
-    /// Zeros, for [`span`](Self::span).
-    pub fn zero(&mut self, pointer: Value, len: u64) {
-        let zero = self.b.ins().iconst(I64, 0);
-        let wide = self.b.ins().splat(I64X2, zero);
-        let mut at = 0;
-        while at < len {
-            let piece = 1 << (len - at).min(16).ilog2();
-            let value = match piece {
-                16 => wide,
-                8 => zero,
-                _ => self.b.ins().ireduce(width(piece), zero),
-            };
-            self.b.ins().store(guest(), value, pointer, at as i32);
-            at += u64::from(piece);
-        }
-    }
-
-    /// Stores a condition code, for [`span`](Self::span).
-    pub fn store_condition_code(&mut self, code: u8) {
-        let code = self.b.ins().iconst(I8, i64::from(code));
-        self.put(code, self.place.condition);
-    }
-
-    /// The carry that the condition code tells of: 0 or 1, 8 bits.
-    pub fn carry(&mut self) -> Value {
-        match self.condition {
-            Condition::Carry { carry, .. } => carry,
-            other => {
-                let code = self.compute(other);
-                self.b.ins().ushr_imm_u(code, 1)
-            }
-        }
-    }
-
-    fn store_condition(&mut self) {
-        if !matches!(self.condition, Condition::Stored) {
-            let value = self.compute(self.condition);
-            self.put(value, self.place.condition);
-        }
-    }
-
     /// Leaves the operation to the interpreter if `overflow` holds and is to trap.
     pub fn overflow(&mut self, overflow: Value) {
         let (over, usual) = (self.cold(), self.b.create_block());
@@ -855,26 +543,4 @@ impl<'a, O: Operation> Emitter<'a, O> {
         let here = self.here();
         self.b.ins().jump(self.out.between, &[BlockArg::Value(here)]);
     }
-}
-
-fn orders(signed: bool) -> (IntCC, IntCC) {
-    if signed {
-        (IntCC::SignedLessThan, IntCC::SignedGreaterThan)
-    } else {
-        (IntCC::UnsignedLessThan, IntCC::UnsignedGreaterThan)
-    }
-}
-
-fn width(len: u8) -> Type {
-    match len {
-        1 => I8,
-        2 => I16,
-        4 => I32,
-        _ => I64,
-    }
-}
-
-/// Guest storage: never traps, and has any alignment.
-fn guest() -> MemFlags {
-    MemFlags::new().with_notrap()
 }
