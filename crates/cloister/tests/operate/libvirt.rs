@@ -131,7 +131,8 @@ fn virsh_runs_a_protected_guest_by_options_passed_through() {
         ),
     );
     libvirt.owned();
-    let said = libvirt.virsh(&[], "create domain.xml\n");
+    // The guest is so soon done that libvirt, on a busy host, would still be creating it.
+    let said = libvirt.virsh(&[], "create --paused domain.xml\nresume guest\n");
     assert!(said.contains("Domain 'guest' created"), "{said}\n{}", libvirt.log());
     let end = Instant::now() + PROMPT;
     let console = loop {
