@@ -3,11 +3,9 @@
 //!
 //! A loop without the instruction is subtracted.
 
-use cloister_arch::s390x::{Psw, RunState, TimeMode, VmConfig, facility};
-use cloister_cpu_s390x::{FACILITIES, RunLimit, System};
-use cloister_memory::Storage;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod bare;
+
+use std::time::Duration;
 
 /// First operand 2, second 6, third 4 (floating point); general register 6.
 const INSTRUCTIONS: &[(&str, u32)] = &[
@@ -56,43 +54,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Time of one copy of the instruction with what goes before it.
 fn nanoseconds(code: &[u8], clear: bool, time: Duration) -> Result<f64, Box<dyn std::error::Error>> {
     let one = [RESTORE, if clear { CLEAR } else { &[] }, code].concat();
-    let mut program = one.repeat(COPIES as usize);
-    let back = (-(program.len() as i64) / 2) as i16;
-    program.extend_from_slice(&[0xa7, 0xf4]);
-    program.extend_from_slice(&back.to_be_bytes());
-    let storage = Arc::new(Storage::new(1 << 20)?);
-    storage.ram().copy_in(0x2000, &program);
-    let mut facilities = [0; 4];
-    FACILITIES.iter().for_each(|&bit| facility::set(&mut facilities, bit, true));
-    let config = VmConfig {
-        memory_bytes: storage.size(),
-        max_cpus: 1,
-        facilities,
-        cpu_id: 0,
-        time: TimeMode::Real,
-        tod_start: None,
-        name: "float".into(),
-        uuid: [0; 16],
-    };
-    let system = System::new(config, storage)?;
-    let mut state = system.state(0)?;
-    state.psw = Psw { mask: Psw::EA | Psw::BA, addr: 0x2000 };
-    state.crs[0] |= 0x0004_0000;
-    state.fpc = 0x0008_0000;
-    state.vrs[4] = u128::from(1.234_567_f64.to_bits()) << 64;
-    state.vrs[6] = u128::from(0.777_123_f64.to_bits()) << 64;
-    state.gprs[6] = 0x1234_5678_9abc_def1;
-    state.run_state = RunState::Operating;
-    system.set_state(0, &state)?;
+    let program = bare::repeated(&one, COPIES);
+    let system = bare::machine("float", 1 << 20, &program, |state| {
+        state.crs[0] |= 0x0004_0000;
+        state.fpc = 0x0008_0000;
+        state.vrs[4] = u128::from(1.234_567_f64.to_bits()) << 64;
+        state.vrs[6] = u128::from(0.777_123_f64.to_bits()) << 64;
+        state.gprs[6] = 0x1234_5678_9abc_def1;
+    })?;
     let each = (code.len() / 4 + 1 + usize::from(clear)) as u64;
     let turns = 100_000;
-    let limit = RunLimit { instructions: Some(turns * (each * COPIES + 1)), block: false };
-    let mut best = f64::MAX;
-    let start = Instant::now();
-    while start.elapsed() < time {
-        let begin = Instant::now();
-        system.run(0, limit, None)?;
-        best = best.min(begin.elapsed().as_secs_f64());
-    }
+    let best = bare::fastest(&system, turns * (each * COPIES + 1), time)?;
     Ok(best * 1e9 / (turns * COPIES) as f64)
 }

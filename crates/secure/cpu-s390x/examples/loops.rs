@@ -3,11 +3,10 @@
 //!
 //! Upper bounds, not the speed of a kernel; for that there is the `boot` example.
 
-use cloister_arch::s390x::{GuestDebug, Psw, RunState, TimeMode, VmConfig, WatchKind, Watchpoint, facility};
-use cloister_cpu_s390x::{FACILITIES, RunLimit, System};
-use cloister_memory::Storage;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod bare;
+
+use cloister_arch::s390x::{GuestDebug, WatchKind, Watchpoint};
+use std::time::Duration;
 
 const LOOPS: [(&str, &str); 3] = [
     (
@@ -30,26 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seconds = std::env::args().nth(1).map_or(Ok(1), |word| word.parse())?;
     for (name, program) in LOOPS {
         let object = cloister_asm_s390x::assemble(&format!(".origin 0x2000\n{program}"), "loops.s")?;
-        let storage = Arc::new(Storage::new(1 << 20)?);
-        storage.ram().copy_in(object.origin as usize, &object.bytes);
-        let mut facilities = [0; 4];
-        FACILITIES.iter().for_each(|&bit| facility::set(&mut facilities, bit, true));
-        let config = VmConfig {
-            memory_bytes: storage.size(),
-            max_cpus: 1,
-            facilities,
-            cpu_id: 0,
-            time: TimeMode::Real,
-            tod_start: None,
-            name: "loops".into(),
-            uuid: [0; 16],
-        };
-        let system = System::new(config, storage)?;
-        let mut state = system.state(0)?;
-        state.psw = Psw { mask: Psw::EA | Psw::BA, addr: 0x2000 };
-        state.run_state = RunState::Operating;
-        system.set_state(0, &state)?;
-        let limit = RunLimit { instructions: Some(5_000_000), block: false };
+        let system = bare::machine("loops", 1 << 20, &object.bytes, |_| {})?;
         let breakpoint = GuestDebug { breakpoints: vec![0x2003, 0x9000], ..GuestDebug::default() };
         let watch = |address| vec![Watchpoint { address, len: 8, kind: WatchKind::Write }];
         let elsewhere = GuestDebug { watchpoints: watch(0xf000), ..GuestDebug::default() };
@@ -61,13 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             (", watchpoint in the page", same_page),
         ] {
             system.set_guest_debug(0, &debug)?;
-            let mut best = f64::MAX;
-            let start = Instant::now();
-            while start.elapsed() < Duration::from_secs(seconds) {
-                let begin = Instant::now();
-                system.run(0, limit, None)?;
-                best = best.min(begin.elapsed().as_secs_f64());
-            }
+            let best = bare::fastest(&system, 5_000_000, Duration::from_secs(seconds))?;
             let label = format!("{name}{setting}");
             println!("{label:<36} {:6.0} million instructions a second", 5.0 / best);
         }

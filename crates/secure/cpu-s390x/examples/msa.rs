@@ -2,10 +2,9 @@
 //!
 //! `msa [SECONDS]`: so long for each function (0.5 if nothing is said).
 
-use cloister_arch::s390x::{Psw, RunState, TimeMode, VmConfig, facility};
-use cloister_cpu_s390x::{FACILITIES, RunLimit, System};
-use cloister_memory::Storage;
-use std::sync::Arc;
+mod bare;
+
+use cloister_cpu_s390x::RunLimit;
 use std::time::{Duration, Instant};
 
 const LENGTH: u64 = 1 << 20;
@@ -44,7 +43,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn measure(text: u32, function: u64, length: u64, time: Duration) -> Result<f64, Box<dyn std::error::Error>> {
-    let storage = Arc::new(Storage::new(8 << 20)?);
     // Again while it is condition code 3; then the registers as they were.
     let program = format!(
         "
@@ -63,29 +61,13 @@ fn measure(text: u32, function: u64, length: u64, time: Duration) -> Result<f64,
         "
     );
     let object = cloister_asm_s390x::assemble(&program, "msa.s")?;
-    storage.ram().copy_in(object.origin as usize, &object.bytes);
-    let mut facilities = [0; 4];
-    FACILITIES.iter().for_each(|&bit| facility::set(&mut facilities, bit, true));
-    let config = VmConfig {
-        memory_bytes: storage.size(),
-        max_cpus: 1,
-        facilities,
-        cpu_id: 0,
-        time: TimeMode::Real,
-        tod_start: None,
-        name: "msa".into(),
-        uuid: [0; 16],
-    };
-    let system = System::new(config, storage)?;
-    let mut state = system.state(0)?;
-    state.psw = Psw { mask: Psw::EA | Psw::BA, addr: 0x2000 };
-    state.run_state = RunState::Operating;
-    state.gprs[1] = 0x3000;
-    state.gprs[2] = function;
-    state.gprs[3] = 1 << 40;
-    (state.gprs[10], state.gprs[11], state.gprs[12]) = (0x10_0000, 0x30_0000, 0x50_0000);
-    state.gprs[13] = length;
-    system.set_state(0, &state)?;
+    let system = bare::machine("msa", 8 << 20, &object.bytes, |state| {
+        state.gprs[1] = 0x3000;
+        state.gprs[2] = function;
+        state.gprs[3] = 1 << 40;
+        (state.gprs[10], state.gprs[11], state.gprs[12]) = (0x10_0000, 0x30_0000, 0x50_0000);
+        state.gprs[13] = length;
+    })?;
     let start = Instant::now();
     while start.elapsed() < time {
         system.run(0, RunLimit { instructions: Some(200), block: false }, None)?;

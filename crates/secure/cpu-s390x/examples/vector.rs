@@ -2,11 +2,10 @@
 //!
 //! A loop of eight copies; the branch back is in the number.
 
-use cloister_arch::s390x::{Psw, RunState, TimeMode, VmConfig, facility};
-use cloister_cpu_s390x::{FACILITIES, RunLimit, System, decode_any};
-use cloister_memory::Storage;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod bare;
+
+use cloister_cpu_s390x::decode_any;
+use std::time::Duration;
 
 /// First operand 1, second 2 (or storage at register 3), third 3, fourth 4; byte and larger sizes.
 const INSTRUCTIONS: &[u64] = &[
@@ -58,41 +57,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn nanoseconds(code: [u8; 6], time: Duration) -> Result<f64, Box<dyn std::error::Error>> {
     const COPIES: u64 = 8;
-    let mut program = code.repeat(COPIES as usize);
-    let back = (-(program.len() as i64) / 2) as i16;
-    program.extend_from_slice(&[0xa7, 0xf4]);
-    program.extend_from_slice(&back.to_be_bytes());
-    let storage = Arc::new(Storage::new(1 << 20)?);
-    storage.ram().copy_in(0x2000, &program);
-    let mut facilities = [0; 4];
-    FACILITIES.iter().chain(&[129, 135, 148]).for_each(|&bit| facility::set(&mut facilities, bit, true));
-    let config = VmConfig {
-        memory_bytes: storage.size(),
-        max_cpus: 1,
-        facilities,
-        cpu_id: 0,
-        time: TimeMode::Real,
-        tod_start: None,
-        name: "vector".into(),
-        uuid: [0; 16],
-    };
-    let system = System::new(config, storage)?;
-    let mut state = system.state(0)?;
-    state.psw = Psw { mask: Psw::EA | Psw::BA, addr: 0x2000 };
-    state.crs[0] |= 0x0006_0000;
-    state.vrs =
-        std::array::from_fn(|n| (n as u128 + 1).wrapping_mul(0x0102_0408_1121_4181_3c5a_69f0_0f96_a5c3));
-    state.gprs[3] = 0x8000;
-    state.gprs[4] = 9;
-    state.run_state = RunState::Operating;
-    system.set_state(0, &state)?;
+    let system = bare::machine("vector", 1 << 20, &bare::repeated(&code, COPIES), |state| {
+        state.crs[0] |= 0x0006_0000;
+        state.vrs =
+            std::array::from_fn(|n| (n as u128 + 1).wrapping_mul(0x0102_0408_1121_4181_3c5a_69f0_0f96_a5c3));
+        state.gprs[3] = 0x8000;
+        state.gprs[4] = 9;
+    })?;
     let turns = 100_000;
-    let limit = RunLimit { instructions: Some(turns * (COPIES + 1)), block: false };
-    let (mut best, start) = (f64::MAX, Instant::now());
-    while start.elapsed() < time {
-        let begin = Instant::now();
-        system.run(0, limit, None)?;
-        best = best.min(begin.elapsed().as_secs_f64());
-    }
+    let best = bare::fastest(&system, turns * (COPIES + 1), time)?;
     Ok(best * 1e9 / (turns * COPIES) as f64)
 }
